@@ -1,0 +1,1 @@
+"""Calibration of INT8 engines (to come)."""

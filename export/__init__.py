@@ -1,0 +1,1 @@
+"""From weights to artifacts that run without PyTorch."""

@@ -1,0 +1,82 @@
+"""ramedge: SRRAM super-resolution from training to the edge.
+
+The public API, loaded when first used so that `import ramedge` is light and needs no torch:
+
+- `Upscaler`, `RuntimeSettings`: upscale pixels.
+- `upscale_files`, `UpscaleSettings`: upscale image and video files.
+- `evaluate`: PSNR-Y and SSIM-Y on a folder.
+- `load_weights`, `save_weights`, `SRRAM`, `NetworkConfig`: the network in PyTorch.
+- `export_model`, `ExportSettings`: weights to a checked ONNX or OpenVINO artifact.
+- `train`, `TrainingSettings`: training.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ramedge.errors import RamedgeError
+    from ramedge.evaluation import Evaluation, evaluate
+    from ramedge.export.model import ExportSettings, export_model
+    from ramedge.network.config import NetworkConfig
+    from ramedge.network.srram import SRRAM
+    from ramedge.network.weights import Weights, load_weights, save_weights
+    from ramedge.pipeline import UpscaleSettings, upscale_files
+    from ramedge.runtimes.select import RuntimeSettings
+    from ramedge.training.loop import TrainingSettings, train
+    from ramedge.upscale import Upscaler
+
+_HOMES = {
+    "Evaluation": "ramedge.evaluation",
+    "ExportSettings": "ramedge.export.model",
+    "NetworkConfig": "ramedge.network.config",
+    "RamedgeError": "ramedge.errors",
+    "RuntimeSettings": "ramedge.runtimes.select",
+    "SRRAM": "ramedge.network.srram",
+    "TrainingSettings": "ramedge.training.loop",
+    "UpscaleSettings": "ramedge.pipeline",
+    "Upscaler": "ramedge.upscale",
+    "Weights": "ramedge.network.weights",
+    "evaluate": "ramedge.evaluation",
+    "export_model": "ramedge.export.model",
+    "load_weights": "ramedge.network.weights",
+    "save_weights": "ramedge.network.weights",
+    "train": "ramedge.training.loop",
+    "upscale_files": "ramedge.pipeline",
+}
+
+__all__ = [
+    "SRRAM",
+    "Evaluation",
+    "ExportSettings",
+    "NetworkConfig",
+    "RamedgeError",
+    "RuntimeSettings",
+    "TrainingSettings",
+    "UpscaleSettings",
+    "Upscaler",
+    "Weights",
+    "evaluate",
+    "export_model",
+    "load_weights",
+    "save_weights",
+    "train",
+    "upscale_files",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ramedge' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(_HOMES[name])
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] == "ramedge":
+            raise
+        from ramedge.errors import MissingExtraError
+
+        raise MissingExtraError(missing.name or "torch", "export", f"ramedge.{name}") from None
+    return getattr(module, name)

@@ -1,0 +1,42 @@
+"""The `ramedge` command: its sub-commands, and how expected failures end."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ramedge import __version__
+from ramedge.cli import console
+from ramedge.cli.eval import evaluate_folder
+from ramedge.cli.export import export
+from ramedge.cli.train import train
+from ramedge.cli.upscale import upscale
+
+app = typer.Typer(
+    name="ramedge",
+    help="Light super-resolution with SRRAM: train, export, upscale, and prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(upscale)
+app.command("eval")(evaluate_folder)
+app.command()(export)
+app.command()(train)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.stdout.print(f"ramedge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """Light super-resolution with SRRAM: train, export, upscale, and prove it."""

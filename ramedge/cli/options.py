@@ -1,0 +1,68 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ramedge.errors import OutputError, UsageError
+
+
+class RuntimeChoice(str, Enum):
+    """What runs the network."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
+class PrecisionChoice(str, Enum):
+    """The arithmetic it runs in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+Scale = Annotated[
+    int | None, typer.Option("--scale", "-s", help="Enlargement. Default: the model's, ×2.")
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "--weights",
+        "-m",
+        help="Exported folder or safetensors weights. Default: the shipped model.",
+    ),
+]
+RuntimeOption = Annotated[RuntimeChoice, typer.Option("--runtime", help="What runs the network.")]
+PrecisionOption = Annotated[
+    PrecisionChoice,
+    typer.Option("--precision", "-p", help="auto is the fastest that the device computes in."),
+]
+Device = Annotated[str, typer.Option("--device", help="CPU, GPU, cuda:0 … or auto.")]
+TileText = Annotated[
+    str,
+    typer.Option("--tile", help="auto, 0 (whole frame) or the side of a tile in source pixels."),
+]
+
+
+def check_json_output(path: Path) -> None:
+    """Refuse, before any work, a `--json` that cannot be written or would hit another file.
+
+    Raises:
+        UsageError: the name does not end with .json.
+        OutputError: the folder does not exist or may not be written to.
+    """
+    if path.suffix.lower() != ".json":
+        raise UsageError(f"--json {path}: the name must end with .json.")
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise OutputError(f"Cannot write {path}: there is no such folder, or it is read-only.")
+
+
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON.")]

@@ -1,0 +1,157 @@
+"""`ramedge train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ramedge.cli import console
+from ramedge.errors import MissingExtraError, UsageError
+from ramedge.network.config import NetworkConfig
+
+if TYPE_CHECKING:
+    from ramedge.training.loop import Progress, TrainingSettings
+    from ramedge.training.recipe import Recipe
+
+_LINE_EVERY = 50
+"""Steps between lines where stderr is no terminal."""
+
+
+class RecipeName(str, Enum):
+    """Recipes by name."""
+
+    paper = "paper"
+    fast = "fast"
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Folder of photos; sub-folders are searched.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimisation steps in all.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run.")
+    ] = None,
+    scale: Annotated[int | None, typer.Option(help="One scale: 2, 3 or 4. Default 2.")] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Several scales with one trunk, for example 2,3,4.")
+    ] = None,
+    recipe: Annotated[RecipeName, typer.Option(help="paper or fast.")] = RecipeName.fast,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    blocks: Annotated[int, typer.Option(help="Residual attention modules, R.")] = 10,
+    channels: Annotated[int, typer.Option(help="Feature channels, C.")] = 64,
+    attention: Annotated[str, typer.Option(help="ram, or a column of the paper's Table 2.")] = (
+        "ram"
+    ),
+    patch: Annotated[
+        int | None, typer.Option(min=1, help="Patch side in low-resolution pixels.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Patches a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Begin with these safetensors weights.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and patches.")] = 0,
+    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
+) -> None:
+    """Train a network on a folder of photos.
+
+    Low-resolution images are made by bicubic downscaling. Stop with Ctrl-C at any time and
+    continue with --resume. For several GPUs: torchrun --nproc-per-node 4 -m ramedge train …
+    """
+    network = NetworkConfig(
+        blocks=blocks, channels=channels, scales=_parse_scales(scale, scales), attention=attention
+    )
+    try:
+        from ramedge.training.loop import TrainingSettings
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError(missing.name or "torch", "train", "Training") from None
+    chosen = _recipe(recipe, network.scales, patch, batch, learning_rate)
+    settings = TrainingSettings(
+        data=data,
+        output=output if output is not None else Path("runs") / _run_name(network, recipe.value),
+        network=network,
+        recipe=chosen,
+        steps=steps,
+        seed=seed,
+        device=device,
+        resume=resume,
+        validate_every=validate_every,
+        checkpoint_every=checkpoint_every,
+        start_from=start_from,
+    )
+    _run(settings)
+
+
+def _parse_scales(scale: int | None, scales: str | None) -> tuple[int, ...]:
+    if scale is not None and scales is not None:
+        raise UsageError("Give either --scale or --scales, not both.")
+    if scales is None:
+        return (2 if scale is None else scale,)
+    try:
+        return tuple(int(part) for part in scales.split(","))
+    except ValueError:
+        raise UsageError(f"--scales {scales!r} is not a list of numbers such as 2,3,4.") from None
+
+
+def _recipe(
+    name: RecipeName,
+    scales: tuple[int, ...],
+    patch: int | None,
+    batch: int | None,
+    learning_rate: float | None,
+) -> Recipe:
+    from ramedge.training.recipe import RECIPES, paper_patch
+
+    recipe = RECIPES[name.value]
+    if name is RecipeName.paper:
+        recipe = dataclasses.replace(recipe, patch=paper_patch(scales))
+    return dataclasses.replace(
+        recipe,
+        patch=recipe.patch if patch is None else patch,
+        batch=recipe.batch if batch is None else batch,
+        learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
+    )
+
+
+def _run_name(network: NetworkConfig, recipe: str) -> str:
+    return f"{network.name}_x{''.join(map(str, network.scales))}_{recipe}"
+
+
+def _run(settings: TrainingSettings) -> None:
+    from ramedge.training.loop import Observer, train
+
+    with console.progress_bar() as bar:
+        decoding = bar.add_task("Decoding photos", total=None, info="")
+        training = bar.add_task("Training", total=settings.steps, info="", visible=False)
+
+        def on_photo(done: int, total: int) -> None:
+            bar.update(decoding, completed=done, total=total)
+
+        def on_step(progress: Progress) -> None:
+            info = _info(progress)
+            bar.update(training, completed=progress.step, info=info, visible=True)
+            if bar.disable and (progress.step % _LINE_EVERY == 0 or progress.step == 1):
+                seconds = (progress.steps - progress.step) * progress.seconds_per_step
+                console.stderr.print(
+                    f"step {progress.step}/{progress.steps} {info} "
+                    f"{progress.seconds_per_step:.2f} s/step ETA {seconds / 60:.0f} min"
+                )
+
+        result = train(
+            settings, Observer(on_photo=on_photo, on_step=on_step, on_notice=console.notice)
+        )
+    for scale, value in result.psnr.items():
+        console.stdout.print(f"×{scale}: {value:.2f} dB PSNR-Y on held-out photos")
+    console.stdout.print(f"Weights: {result.weights}")
+
+
+def _info(progress: Progress) -> str:
+    psnr = " ".join(f"×{scale} {value:.2f} dB" for scale, value in progress.psnr.items())
+    loss = "" if math.isnan(progress.loss) else f"loss {progress.loss:.5f} "
+    return f"{loss}{psnr}".strip()

@@ -1,0 +1,202 @@
+"""`ramedge upscale`."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, TaskID
+
+from ramedge.cli import console
+from ramedge.cli.options import (
+    Device,
+    Json,
+    Model,
+    PrecisionChoice,
+    PrecisionOption,
+    RuntimeChoice,
+    RuntimeOption,
+    Scale,
+    TileText,
+    check_json_output,
+)
+from ramedge.errors import UsageError
+from ramedge.files import write_text
+from ramedge.media.video import EncodingSettings
+from ramedge.naming import Existing, Job
+from ramedge.pipeline import FileResult, UpscaleObserver, UpscaleSettings, upscale_files
+from ramedge.runtimes.select import RuntimeSettings
+from ramedge.upscale import TileOption
+
+
+def upscale(
+    inputs: Annotated[list[str], typer.Argument(help="Images, videos, folders or globs.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File or folder. Default: beside each input."),
+    ] = None,
+    scale: Scale = None,
+    model: Model = None,
+    runtime: RuntimeOption = RuntimeChoice.auto,
+    precision: PrecisionOption = PrecisionChoice.auto,
+    device: Device = "auto",
+    tile: TileText = "auto",
+    overwrite: Annotated[bool, typer.Option("-y", help="Overwrite outputs that exist.")] = False,
+    skip: Annotated[bool, typer.Option("-n", help="Skip inputs whose output exists.")] = False,
+    codec: Annotated[
+        str | None, typer.Option("--codec", "-c", help="Video encoder, for example libx265.")
+    ] = None,
+    encoder_option: Annotated[
+        list[str] | None, typer.Option("-e", help="Encoder option key=value, for example crf=20.")
+    ] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option("--pix-fmt", help="Pixel format of the video.")
+    ] = None,
+    start: Annotated[float | None, typer.Option(help="Start in a video, in seconds.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Upscale so many frames of a video.")] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Keep what was decoded before a video broke off.")
+    ] = False,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Largest image that is opened, in millions of source pixels.")
+    ] = 178.0,
+    json_file: Json = None,
+) -> None:
+    """Upscale images and videos.
+
+    Sound, subtitles, timestamps, colour tags, ICC profiles and EXIF are kept. Without -o the
+    result stands beside its input as NAME_srram_r10c64_x2.EXT.
+    """
+    settings = UpscaleSettings(
+        output=output,
+        runtime=RuntimeSettings(
+            runtime=runtime.value,
+            precision=precision.value,
+            scale=scale,
+            model=model,
+            device=device,
+        ),
+        tile=_parse_tile(tile),
+        existing=_existing(overwrite, skip),
+        encoding=EncodingSettings(
+            codec=codec,
+            options=tuple(_parse_option(text) for text in encoder_option or ()),
+            pixel_format=pixel_format,
+        ),
+        start_seconds=start,
+        frames=frames,
+        keep_going=keep_going,
+        max_pixels=_pixels(max_megapixels),
+    )
+    if json_file is not None:
+        check_json_output(json_file)
+    with console.progress_bar() as bar:
+        results = upscale_files(inputs, settings, _Display(bar).observer())
+    if json_file is not None:
+        document = [asdict(result) for result in results]
+        write_text(json_file, json.dumps(document, indent=2, default=str) + "\n")
+    failed = [result for result in results if result.status == "failed"]
+    if len(results) > 1:
+        done = sum(result.status == "done" for result in results)
+        skipped = sum(result.status == "skipped" for result in results)
+        console.stderr.print(f"{done} done, {skipped} skipped, {len(failed)} failed")
+    for result in failed:
+        console.error(result.error or f"{result.source} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _parse_tile(text: str) -> TileOption:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--tile {text!r}: use auto, 0 or a number of pixels.") from None
+
+
+def _pixels(megapixels: float) -> int:
+    if not math.isfinite(megapixels):
+        raise UsageError("--max-megapixels must be a number.")
+    return round(megapixels * 1e6)
+
+
+def _existing(overwrite: bool, skip: bool) -> Existing:
+    if overwrite and skip:
+        raise UsageError("Give either -y or -n, not both.")
+    if overwrite:
+        return "overwrite"
+    return "skip" if skip else "refuse"
+
+
+def _parse_option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UsageError(f"-e {text!r}: write it as key=value, for example -e crf=20.")
+    return key, value
+
+
+class _Display:
+    """Shows a run of `upscale_files`: a bar over the frames of the file at work."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+        self._files = 0
+        self._seen: set[str] = set()
+
+    def observer(self) -> UpscaleObserver:
+        return UpscaleObserver(
+            on_model=self._model,
+            on_start=self._start,
+            on_frame=self._frame,
+            on_tile=self._tile,
+            on_result=self._result,
+        )
+
+    def _model(self, reason: str, notes: tuple[str, ...]) -> None:
+        console.stderr.print(f"Upscaling {reason}", markup=False)
+        for note in notes:
+            self._seen.add(note)
+            console.notice(note)
+
+    def _start(self, job: Job, frames: int | None) -> None:
+        self._files += 1
+        name = job.source.name.replace("[", r"\[")
+        self._task = self._bar.add_task(name, total=frames, info="")
+
+    def _frame(self, done: int) -> None:
+        if self._task is not None:
+            speed = self._bar.tasks[-1].speed
+            info = f"{speed:.2f} fps" if speed else ""
+            self._bar.update(self._task, completed=done, info=info)
+
+    def _tile(self, done: int, total: int) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, info=f"tile {done}/{total}")
+
+    def _result(self, result: FileResult) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+        for note in result.notes:
+            if note not in self._seen:  # what holds for all files was said at the start
+                console.notice(f"{result.source.name}: {note}")
+        if result.status == "skipped":
+            console.stderr.print(f"Skipped {result.source}: its output exists.", markup=False)
+        elif result.status == "done":
+            console.stdout.print(str(result.target), markup=False)
+            if result.frames > 1:
+                console.stderr.print(_speed(result), markup=False)
+
+
+def _speed(result: FileResult) -> str:
+    share = result.model_seconds / result.seconds if result.seconds else 0.0
+    return (
+        f"{result.frames} frames in {result.seconds:.1f} s, "
+        f"{result.frames / result.seconds:.2f} frames/s; {share:.0%} of the time in the network"
+    )

@@ -1,0 +1,228 @@
+"""From files to files: images and videos, one after another, none spoiling the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ramedge.errors import InputError, RamedgeError, UsageError
+from ramedge.media.frames import Pixels
+from ramedge.media.image_writer import check_output, write_image
+from ramedge.media.images import DEFAULT_MAX_PIXELS, Picture, read_image
+from ramedge.media.video import EncodingSettings, Frame, VideoReader, VideoWriter
+from ramedge.naming import Existing, Job, expand, plan
+from ramedge.overlap import overlap
+from ramedge.runtimes.select import RuntimeSettings
+from ramedge.upscale import TileOption, Upscaler
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleSettings:
+    """How files are upscaled.
+
+    Attributes:
+        output: a file, or a folder; `None` writes beside each input.
+        tile: side of a tile in source pixels, 0 for whole frames, `None` for automatic.
+        existing: what happens to outputs that exist.
+        encoding: codec and its options, for videos.
+        start_seconds: where to start in a video.
+        frames: how many frames of it, all where `None`.
+        keep_going: keep what was decoded before a video broke off.
+        max_pixels: largest image that is opened, in source pixels.
+    """
+
+    output: Path | None = None
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    tile: TileOption = None
+    existing: Existing = "refuse"
+    encoding: EncodingSettings = field(default_factory=EncodingSettings)
+    start_seconds: float | None = None
+    frames: int | None = None
+    keep_going: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.start_seconds is not None and self.start_seconds < 0:
+            raise UsageError("--start must not be negative.")
+        if self.frames is not None and self.frames < 1:
+            raise UsageError("--frames must be at least 1.")
+        if self.max_pixels < 1:
+            raise UsageError("--max-megapixels must be a positive number.")
+
+
+@dataclass(slots=True)
+class FileResult:
+    """What became of one input.
+
+    Attributes:
+        frames: pictures upscaled, 1 for an image.
+        seconds: from opening the input to the finished output.
+        model_seconds: of these, in the network.
+        notes: fallbacks and conversions, one line each.
+        error: why it failed, in one line.
+    """
+
+    source: Path
+    target: Path | None
+    status: Status = "done"
+    frames: int = 0
+    seconds: float = 0.0
+    model_seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    def fail(self, error: RamedgeError) -> None:
+        """Record a failure."""
+        self.status = "failed"
+        self.error = str(error)
+
+
+@dataclass(slots=True)
+class UpscaleObserver:
+    """What a caller may be told while files are upscaled.
+
+    Attributes:
+        on_model: the line that says what runs, and why; fallbacks taken for all files.
+        on_start: a file begins; number of frames where known.
+        on_frame: frames of the current file done.
+        on_tile: tiles of the current frame done, and how many there are.
+        on_result: a file is finished, skipped or failed.
+    """
+
+    on_model: Callable[[str, tuple[str, ...]], None] = lambda _why, _notes: None
+    on_start: Callable[[Job, int | None], None] = lambda _job, _frames: None
+    on_frame: Callable[[int], None] = lambda _done: None
+    on_tile: Callable[[int, int], None] = lambda _done, _total: None
+    on_result: Callable[[FileResult], None] = lambda _result: None
+
+
+def upscale_files(
+    inputs: Sequence[str],
+    settings: UpscaleSettings | None = None,
+    observer: UpscaleObserver | None = None,
+) -> list[FileResult]:
+    """Upscale images and videos, folders and globs of them.
+
+    A file that fails, or is not there, is recorded in its result and the others go on; outputs
+    appear under their names complete or not at all.
+
+    Raises:
+        UsageError: the outputs clash with one another, the inputs or existing files.
+        RamedgeError: the model cannot be opened, see `open_model`.
+    """
+    settings = settings or UpscaleSettings()
+    observer = observer or UpscaleObserver()
+    with Upscaler(settings.runtime, settings.tile) as upscaler:
+        made_by = f"_{upscaler.model.network}_x{upscaler.scale}"
+        sources, failures = expand([inputs] if isinstance(inputs, str) else inputs, made_by)
+        jobs, skipped = plan(sources, settings.output, made_by, settings.existing)
+        observer.on_model(upscaler.model.reason, upscaler.model.runtime.notes)
+        upscaler.on_tile = observer.on_tile
+        results = [FileResult(source, None, status="skipped") for source in skipped]
+        for text, failure in failures.items():
+            results.append(FileResult(Path(text), None))
+            results[-1].fail(failure)
+        for result in results:
+            observer.on_result(result)
+        for job in jobs:
+            result = _upscale_file(job, upscaler, settings, observer)
+            results.append(result)
+            observer.on_result(result)
+    return results
+
+
+def _upscale_file(
+    job: Job, upscaler: Upscaler, settings: UpscaleSettings, observer: UpscaleObserver
+) -> FileResult:
+    result = FileResult(job.source, job.target)
+    started, model_started = time.perf_counter(), upscaler.timing.seconds
+    upscaler.notes = list(upscaler.model.runtime.notes)
+    try:
+        if job.is_image:
+            _upscale_image(job, upscaler, settings, observer, result)
+        else:
+            _upscale_video(job, upscaler, settings, observer, result)
+    except RamedgeError as error:
+        result.fail(error)
+    except MemoryError:
+        result.fail(InputError(f"Not enough memory for {job.source}: use --tile 256, or smaller."))
+    result.notes = upscaler.notes + result.notes
+    result.seconds = time.perf_counter() - started
+    result.model_seconds = upscaler.timing.seconds - model_started
+    return result
+
+
+def _upscale_image(
+    job: Job,
+    upscaler: Upscaler,
+    settings: UpscaleSettings,
+    observer: UpscaleObserver,
+    result: FileResult,
+) -> None:
+    observer.on_start(job, 1)
+    picture = read_image(job.source, settings.max_pixels)
+    result.notes += picture.notes
+    height, width = picture.color.shape[:2]
+    check_output(job.target, height * upscaler.scale, width * upscaler.scale)
+    upscaled = upscale_picture(picture, upscaler)
+    result.notes += write_image(upscaled, job.target)
+    result.frames = 1
+    observer.on_frame(1)
+
+
+def upscale_picture(picture: Picture, upscaler: Upscaler) -> Picture:
+    """Upscale colour and alpha; depth, greyness and metadata stay."""
+    if picture.grey:
+        plane = upscaler.upscale_plane(picture.color[:, :, 0])
+        color: Pixels = plane[:, :, None].repeat(3, axis=2)
+    else:
+        color = upscaler.upscale(picture.color)
+    alpha = None if picture.alpha is None else upscaler.upscale_plane(picture.alpha)
+    return Picture(
+        color=color, alpha=alpha, grey=picture.grey, metadata=picture.metadata, notes=picture.notes
+    )
+
+
+def _upscale_video(
+    job: Job,
+    upscaler: Upscaler,
+    settings: UpscaleSettings,
+    observer: UpscaleObserver,
+    result: FileResult,
+) -> None:
+    with (
+        VideoReader(
+            job.source, settings.start_seconds, settings.frames, settings.keep_going
+        ) as reader,
+        VideoWriter(job.target, reader, upscaler.scale, settings.encoding) as writer,
+    ):
+        observer.on_start(job, _expected_frames(reader, settings))
+        result.notes += reader.info.notes
+        # What the writer takes over is known only when it has finished.
+        notes_before = len(result.notes)
+
+        def write(frame: Frame, pixels: Pixels) -> None:
+            writer.write(frame, pixels)
+            result.frames += 1
+            observer.on_frame(result.frames)
+
+        try:
+            overlap(reader, lambda frame: upscaler.upscale(frame.pixels), write)
+        except InputError as error:
+            if not settings.keep_going or result.frames == 0:
+                raise
+            result.fail(InputError(f"{error} Kept the {result.frames} frames before."))
+        writer.finish(settings.keep_going)
+        result.notes[notes_before:] = writer.notes
+
+
+def _expected_frames(reader: VideoReader, settings: UpscaleSettings) -> int | None:
+    estimate = reader.info.frame_count_estimate
+    if settings.frames is not None:
+        return settings.frames if estimate is None else min(settings.frames, estimate)
+    return estimate if settings.start_seconds is None else None

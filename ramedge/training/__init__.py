@@ -1,0 +1,1 @@
+"""Training: photos, recipes, checkpoints and the loop."""

@@ -1,0 +1,63 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ramedge.errors import TrainingError
+from ramedge.files import atomic_path
+
+FORMAT_VERSION = 1
+_FIELDS = ("settings", "step", "network", "ema", "optimizer", "history")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """State after `step` steps.
+
+    Attributes:
+        settings: what must not change when the run is resumed.
+        network: weights being trained.
+        ema: their moving average, `None` where the recipe keeps none.
+        optimizer: state of each optimizer part.
+        history: what was logged, see `ramedge.training.loop`.
+    """
+
+    settings: dict[str, Any]
+    step: int
+    network: dict[str, torch.Tensor]
+    ema: dict[str, torch.Tensor] | None
+    optimizer: list[dict[str, Any]]
+    history: list[dict[str, float]]
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint atomically: a crash at any moment leaves the one before.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    document = {name: getattr(checkpoint, name) for name in _FIELDS}
+    with atomic_path(path) as partial:
+        torch.save({"format": FORMAT_VERSION, **document}, partial)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; only tensors and plain values are loaded, never code.
+
+    Raises:
+        TrainingError: the file is damaged or was not written by `save_checkpoint`.
+    """
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+        return Checkpoint(**{name: document[name] for name in _FIELDS})
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrainingError(
+            f"Cannot read the checkpoint {path}: {reason}. Delete it to start again."
+        ) from None

@@ -1,0 +1,427 @@
+"""The training loop: steps, validation, checkpoints, and a clean stop."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ramedge.errors import CancelledError, TrainingError, UsageError
+from ramedge.files import write_text
+from ramedge.metrics import psnr_y
+from ramedge.network.config import NetworkConfig
+from ramedge.network.srram import SRRAM
+from ramedge.network.weights import Weights, load_weights, save_weights
+from ramedge.training.acceleration import Accelerated, accelerate
+from ramedge.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ramedge.training.distributed import Processes, processes
+from ramedge.training.optimizer import Optimizer, squeeze_weights
+from ramedge.training.photos import Batch, PatchSampler, PhotoSet, load_photos, validation_pairs
+from ramedge.training.recipe import Recipe
+
+CHECKPOINT_NAME = "checkpoint.pt"
+WEIGHTS_NAME = "weights.safetensors"
+LOG_NAME = "run.json"
+_LOSS_WINDOW = 50
+_LOSS_CHECK_EVERY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """One training run.
+
+    Attributes:
+        data: folder of photos.
+        output: folder of the run: checkpoint, weights and log.
+        steps: optimisation steps in all, those before a resume included.
+        validate_every: steps between validations.
+        checkpoint_every: steps between checkpoints, the most that a crash can lose.
+        start_from: weights to begin with instead of random ones; scales that they lack begin
+            at random.
+
+    Raises:
+        UsageError: a number is not positive.
+    """
+
+    data: Path
+    output: Path
+    network: NetworkConfig
+    recipe: Recipe
+    steps: int
+    seed: int = 0
+    device: str = "auto"
+    resume: bool = False
+    validate_every: int = 500
+    checkpoint_every: int = 250
+    start_from: Path | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.validate_every, self.checkpoint_every) < 1:
+            raise UsageError("Steps and intervals must be at least 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """State of a run after a step, for whoever shows it.
+
+    Attributes:
+        loss: mean L1 of the last steps, of full scale 1.
+        psnr: last validation PSNR-Y by scale, in dB; empty before the first.
+        seconds_per_step: mean over the last steps.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    psnr: dict[int, float]
+    seconds_per_step: float
+
+
+@dataclass(slots=True)
+class Observer:
+    """What a caller may be told. Every callback runs on the first process only."""
+
+    on_photo: Callable[[int, int], None] = lambda done, total: None
+    on_step: Callable[[Progress], None] = lambda progress: None
+    on_notice: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished run left: its weights file and the last validation PSNR-Y by scale."""
+
+    weights: Path
+    step: int
+    psnr: dict[int, float]
+    notices: list[str] = field(default_factory=list)
+
+
+def train(settings: TrainingSettings, observer: Observer | None = None) -> TrainingResult:
+    """Train a network and write its weights.
+
+    The same settings give the same weights on one machine, however often the run was
+    stopped and resumed. Started under torchrun, each process works on its share of every
+    batch and the gradients are averaged.
+
+    Raises:
+        InputError: the photos cannot be used.
+        TrainingError: the run folder is in use, a checkpoint does not fit, or the loss
+            became NaN (the last checkpoint is kept).
+        CancelledError: interrupted; a checkpoint was written.
+    """
+    with processes(settings.device) as group:
+        run = _Run(settings, observer if observer and group.is_first else Observer(), group)
+        return run.train()
+
+
+class _Run:
+    """One process of a training run."""
+
+    def __init__(self, settings: TrainingSettings, observer: Observer, group: Processes) -> None:
+        self.settings = settings
+        self.observer = observer
+        self.group = group
+        self.notices: list[str] = []
+        checkpoint = self._find_checkpoint()
+        self.photos = self._load_photos()
+        start = settings.start_from
+        self.start = None if start is None else load_weights(start)
+        self.fixed = _fixed_settings(settings, self.photos, self.start)
+        torch.manual_seed(settings.seed)
+        self.network = SRRAM(settings.network).to(group.device)
+        self._initialize()
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.losses: deque[float] = deque(maxlen=_LOSS_WINDOW)
+        self.pending: list[Tensor] = []
+        self.accelerated = self._accelerate()
+        self.ema = copy.deepcopy(self.network) if settings.recipe.ema else None
+        self.optimizer = Optimizer(self.network, settings.recipe)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self.trainable = self._trainable()
+
+    def _notice(self, text: str) -> None:
+        self.notices.append(text)
+        self.observer.on_notice(text)
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return self.settings.output / CHECKPOINT_NAME
+
+    def _find_checkpoint(self) -> Checkpoint | None:
+        path = self._checkpoint_path
+        if not path.exists():
+            if self.settings.resume:
+                self._notice(f"No checkpoint in {self.settings.output} yet: starting at step 0.")
+            return None
+        if not self.settings.resume:
+            raise TrainingError(
+                f"{self.settings.output} holds a run already: "
+                "continue it with --resume or choose another folder with -o."
+            )
+        return load_checkpoint(path)
+
+    def _load_photos(self) -> PhotoSet:
+        s = self.settings
+        return load_photos(s.data, s.network.scales, s.recipe.patch, self.observer.on_photo)
+
+    def _initialize(self) -> None:
+        """Scale the random weights as the recipe says, or take over those to start from."""
+        if self.start is None:
+            with torch.no_grad():
+                for weight in squeeze_weights(self.network):
+                    weight.mul_(self.settings.recipe.squeeze_init)
+            return
+        wanted = self.settings.network
+        if replace(self.start.config, scales=wanted.scales) != wanted:
+            raise TrainingError(
+                f"{self.settings.start_from} holds {self.start.config.name}, which does not fit "
+                f"{wanted.name}: train a network of the same blocks, channels and attention."
+            )
+        own = self.network.state_dict()
+        found = self.start.network.state_dict()
+        self.network.load_state_dict(own | {k: v for k, v in found.items() if k in own})
+
+    def _accelerate(self) -> Accelerated:
+        accelerated = accelerate(self.settings.recipe, self.group.device)
+        for notice in accelerated.notices:
+            self._notice(notice)
+        if accelerated.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return accelerated
+
+    def _trainable(self) -> nn.Module:
+        network: nn.Module = self.network
+        if self.accelerated.compile:
+            network = torch.compile(network)  # type: ignore[assignment]
+        if not self.group.several:
+            return network
+        on_gpu = self.group.device.type == "cuda"
+        return DistributedDataParallel(
+            network,
+            device_ids=[self.group.device.index] if on_gpu else None,
+            # Each step uses the tail of one scale only.
+            find_unused_parameters=len(self.settings.network.scales) > 1,
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        for key, value in self.fixed.items():
+            found = checkpoint.settings.get(key)
+            if found != value:
+                raise TrainingError(
+                    f"The run in {self.settings.output} was started with {key} {found}, "
+                    f"not {value}: use the same, or another folder with -o."
+                )
+        if checkpoint.step > self.settings.steps:
+            raise TrainingError(
+                f"The run in {self.settings.output} is at step {checkpoint.step} already: "
+                "ask for more with --steps."
+            )
+        self.network.load_state_dict(checkpoint.network)
+        if self.ema is not None and checkpoint.ema is not None:
+            self.ema.load_state_dict(checkpoint.ema)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.step = checkpoint.step
+        self.history = list(checkpoint.history)
+
+    def train(self) -> TrainingResult:
+        s = self.settings
+        sampler = PatchSampler(
+            photos=self.photos.training,
+            scales=s.network.scales,
+            patch=s.recipe.patch,
+            batch=s.recipe.batch,
+            seed=s.seed,
+            rank=self.group.rank,
+            world=self.group.world,
+        )
+        if s.recipe.batch < self.group.world:
+            raise UsageError(f"A batch of {s.recipe.batch} cannot feed {self.group.world} GPUs.")
+        durations: deque[float] = deque(maxlen=_LOSS_WINDOW)
+        with _stop_on_signal() as signals:
+            for batch in sampler.stream(self.step, s.steps):
+                started = time.perf_counter()
+                self.pending.append(self._train_step(batch))
+                self.step = batch.step + 1
+                last = self.step == s.steps
+                stop = self.group.any(bool(signals))
+                if last or self.step % _LOSS_CHECK_EVERY == 0 or stop:
+                    self._read_losses()
+                durations.append(time.perf_counter() - started)
+                if last or self.step % s.validate_every == 0:
+                    self._validate()
+                if last or stop or self.step % s.checkpoint_every == 0:
+                    self._save()
+                self.observer.on_step(self._progress(sum(durations) / len(durations)))
+                if stop and not last:
+                    raise CancelledError(
+                        f"Stopped at step {self.step} of {s.steps}; continue with --resume."
+                    )
+        return TrainingResult(
+            weights=s.output / WEIGHTS_NAME,
+            step=self.step,
+            psnr=self._last_psnr(),
+            notices=self.notices,
+        )
+
+    def _train_step(self, batch: Batch) -> Tensor:
+        low, high = self._to_device(batch.low), self._to_device(batch.high)
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.accelerated.bf16):
+            loss = F.l1_loss(self._forward(low, batch.scale), high)
+        loss.backward()  # type: ignore[no-untyped-call]
+        recipe = self.settings.recipe
+        self.optimizer.step(recipe.learning_rate_at(batch.step, self.settings.steps))
+        if self.ema is not None:
+            _update_average(self.ema, self.network, recipe.ema_decay_at(batch.step))
+        return loss.detach()
+
+    def _forward(self, low: Tensor, scale: int) -> Tensor:
+        output: Tensor = self.trainable(low, scale)
+        return output
+
+    def _to_device(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+        tensor = torch.from_numpy(pixels)
+        if self.group.device.type == "cuda":
+            tensor = tensor.pin_memory().to(self.group.device, non_blocking=True)
+        # NHWC pixels seen as NCHW are channels_last already.
+        image = tensor.permute(0, 3, 1, 2).float().div_(255.0)
+        return image if self.accelerated.channels_last else image.contiguous()
+
+    def _read_losses(self) -> None:
+        """Bring the losses to the host, seldom, so that a GPU is not made to wait each step."""
+        values = torch.stack(self.pending).tolist() if self.pending else []
+        self.pending.clear()
+        if not all(math.isfinite(value) for value in values):
+            raise TrainingError(
+                f"The loss became NaN or infinite before step {self.step}. The checkpoint in "
+                f"{self.settings.output} is from before: resume with a lower --learning-rate."
+            )
+        self.losses.extend(values)
+
+    def _validate(self) -> None:
+        """PSNR-Y of the averaged weights on held-out photos; every process waits for it."""
+        if self.group.is_first and self.photos.validation:
+            network = self.ema if self.ema is not None else self.network
+            entry: dict[str, float] = {"step": self.step, "loss": self._loss()}
+            for scale in self.settings.network.scales:
+                entry[f"psnr_x{scale}"] = self._validation_psnr(network, scale)
+            self.history.append(entry)
+        self.group.barrier()
+
+    @torch.no_grad()
+    def _validation_psnr(self, network: SRRAM, scale: int) -> float:
+        values = []
+        for low, high in validation_pairs(self.photos.validation, scale):
+            output = network(self._to_device(np.array(low[None])), scale)[0]
+            pixels = output.clamp(0, 1).mul(255).round().permute(1, 2, 0).byte().cpu().numpy()
+            values.append(psnr_y(pixels, high, scale))
+        return sum(values) / len(values)
+
+    def _save(self) -> None:
+        self._read_losses()
+        if self.group.is_first:
+            s = self.settings
+            save_checkpoint(
+                Checkpoint(
+                    settings=self.fixed,
+                    step=self.step,
+                    network=self.network.state_dict(),
+                    ema=self.ema.state_dict() if self.ema is not None else None,
+                    optimizer=self.optimizer.state_dict(),
+                    history=self.history,
+                ),
+                self._checkpoint_path,
+            )
+            training = {**self.fixed, "step": self.step, "steps": s.steps, "notices": self.notices}
+            averaged = self.ema if self.ema is not None else self.network
+            save_weights(averaged, s.output / WEIGHTS_NAME, training)
+            log = {"settings": training, "history": self.history}
+            write_text(s.output / LOG_NAME, json.dumps(log, indent=2) + "\n")
+        self.group.barrier()
+
+    def _loss(self) -> float:
+        return sum(self.losses) / len(self.losses) if self.losses else math.nan
+
+    def _last_psnr(self) -> dict[int, float]:
+        if not self.history:
+            return {}
+        return {scale: self.history[-1][f"psnr_x{scale}"] for scale in self.settings.network.scales}
+
+    def _progress(self, seconds_per_step: float) -> Progress:
+        return Progress(
+            step=self.step,
+            steps=self.settings.steps,
+            loss=self._loss(),
+            psnr=self._last_psnr(),
+            seconds_per_step=seconds_per_step,
+        )
+
+
+def _fixed_settings(
+    settings: TrainingSettings, photos: PhotoSet, start: Weights | None
+) -> dict[str, Any]:
+    """What a resumed run must share with its start, as plain values.
+
+    The number of steps may change: the trapezoid's end moves with it.
+    """
+    network = asdict(settings.network)
+    network["scales"] = list(settings.network.scales)
+    return {
+        "network": network,
+        "recipe": asdict(settings.recipe),
+        "seed": settings.seed,
+        "start": None if start is None else start.digest,
+        "photos": photos.digest,
+        "training_photos": len(photos.training),
+        "validation_photos": len(photos.validation),
+    }
+
+
+@torch.no_grad()
+def _update_average(average: SRRAM, network: SRRAM, decay: float) -> None:
+    targets = [p.detach() for p in average.parameters()]
+    sources = [p.detach() for p in network.parameters()]
+    torch._foreach_lerp_(targets, sources, 1.0 - decay)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[list[int]]:
+    """Yield a list that becomes non-empty on Ctrl-C or SIGTERM: the step in progress ends first.
+
+    A second signal of the kind acts at once, as Python does by default.
+    """
+    received: list[int] = []
+    previous: Mapping[int, Any] = {}
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    try:
+        # Signal handlers belong to the main thread; elsewhere the caller keeps its own.
+        previous = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        for number in previous:
+            signal.signal(number, remember)
+    except ValueError:
+        previous = {}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

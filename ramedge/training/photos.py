@@ -1,0 +1,187 @@
+"""Photos in memory and the patches drawn from them.
+
+Photos are decoded once. The patches of a step depend only on the seed and the step, so a
+resumed run sees exactly what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ramedge.errors import InputError
+from ramedge.photos import downscale, find_photos
+
+Pixels = NDArray[np.uint8]
+
+VALIDATION_EVERY = 35
+"""One photo in so many is held out for validation."""
+VALIDATION_CROP = 384
+"""Side of the high-resolution centre crop that validation measures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One decoded photo: HR `[H, W, 3]` uint8 and its LR by scale, each cropped to fit."""
+
+    high: dict[int, Pixels]
+    low: dict[int, Pixels]
+
+
+def load_photo(path: Path, scales: Sequence[int]) -> Photo:
+    """Decode one photo and make its low-resolution versions.
+
+    Raises:
+        InputError: the file is not a readable image.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
+        raise InputError(f"Cannot read the photo {path}: {error}. Remove or replace it.") from None
+    pixels = np.asarray(image)
+    high: dict[int, Pixels] = {}
+    low: dict[int, Pixels] = {}
+    for scale in scales:
+        small, large = downscale(image, scale)
+        # A view of the one decoded array: three scales cost three small images, not three large.
+        high[scale] = pixels[: large.height, : large.width]
+        low[scale] = np.asarray(small)
+    return Photo(high=high, low=low)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoSet:
+    """Training photos and held-out validation photos, decoded.
+
+    Attributes:
+        digest: SHA-256 over the names and bytes of all files, in order.
+    """
+
+    training: list[Photo]
+    validation: list[Photo]
+    digest: str
+
+
+def load_photos(
+    folder: Path,
+    scales: Sequence[int],
+    patch: int,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> PhotoSet:
+    """Decode every photo of a folder; each 35th is held out for validation.
+
+    Photos smaller than a patch at some scale are left out. `on_photo(done, total)` is called
+    after each.
+
+    Raises:
+        InputError: no photo, an unreadable one, or none that is large enough.
+    """
+    paths = find_photos(folder)
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    training: list[Photo] = []
+    validation: list[Photo] = []
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        loaded = pool.map(lambda path: load_photo(path, scales), paths)
+        for index, photo in enumerate(loaded):
+            if on_photo is not None:
+                on_photo(index + 1, len(paths))
+            if any(min(photo.low[scale].shape[:2]) < patch for scale in scales):
+                continue
+            (validation if index % VALIDATION_EVERY == 0 else training).append(photo)
+    if not training and validation:  # a folder of one photo: train on it, measure on it
+        training = list(validation)
+    if not training:
+        side = patch * max(scales)
+        raise InputError(f"No photo in {folder} is at least {side}×{side} pixels, as a patch is.")
+    return PhotoSet(training=training, validation=validation, digest=digest.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Patches of one step: `low` `[B, P, P, 3]` and `high` `[B, s·P, s·P, 3]`, uint8."""
+
+    step: int
+    scale: int
+    low: Pixels
+    high: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class PatchSampler:
+    """Draws the patches of a step from (seed, step) alone.
+
+    `rank` of `world` processes draws the whole batch's coordinates and cuts its share, so
+    that several processes together see what one would.
+    """
+
+    photos: Sequence[Photo]
+    scales: tuple[int, ...]
+    patch: int
+    batch: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def draw(self, step: int) -> Batch:
+        """The batch of step `step`: random photo, place, flip and rotation for each patch."""
+        rng = np.random.default_rng((self.seed, step))
+        scale = self.scales[int(rng.integers(len(self.scales)))]
+        lows: list[Pixels] = []
+        highs: list[Pixels] = []
+        for index in range(self.batch):
+            photo = self.photos[int(rng.integers(len(self.photos)))]
+            small, large = photo.low[scale], photo.high[scale]
+            y = int(rng.integers(small.shape[0] - self.patch + 1))
+            x = int(rng.integers(small.shape[1] - self.patch + 1))
+            turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+            if index % self.world != self.rank:
+                continue
+            side = self.patch * scale
+            low = small[y : y + self.patch, x : x + self.patch]
+            high = large[y * scale : y * scale + side, x * scale : x * scale + side]
+            lows.append(_augment(low, turns, flip))
+            highs.append(_augment(high, turns, flip))
+        return Batch(step=step, scale=scale, low=np.stack(lows), high=np.stack(highs))
+
+    def stream(self, first: int, last: int, ahead: int = 4) -> Iterator[Batch]:
+        """Batches of steps `first` to `last` - 1, prepared up to `ahead` steps in advance."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pending = [pool.submit(self.draw, s) for s in range(first, min(first + ahead, last))]
+            for step in range(first, last):
+                batch = pending.pop(0).result()
+                if step + ahead < last:
+                    pending.append(pool.submit(self.draw, step + ahead))
+                yield batch
+
+
+def _augment(pixels: Pixels, turns: int, flip: bool) -> Pixels:
+    turned = np.rot90(pixels, turns)
+    return turned[:, ::-1] if flip else turned
+
+
+def validation_pairs(photos: Sequence[Photo], scale: int) -> list[tuple[Pixels, Pixels]]:
+    """Centre crops (LR, HR) of at most `VALIDATION_CROP` high-resolution pixels a side."""
+    pairs: list[tuple[Pixels, Pixels]] = []
+    limit = VALIDATION_CROP // scale
+    for photo in photos:
+        low, high = photo.low[scale], photo.high[scale]
+        h, w = min(limit, low.shape[0]), min(limit, low.shape[1])
+        y, x = (low.shape[0] - h) // 2, (low.shape[1] - w) // 2
+        pairs.append(
+            (
+                low[y : y + h, x : x + w],
+                high[y * scale : (y + h) * scale, x * scale : (x + w) * scale],
+            )
+        )
+    return pairs

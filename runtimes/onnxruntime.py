@@ -1,0 +1,35 @@
+"""ONNX Runtime on the CPU: what the gate runs ONNX files with.
+
+It rounds to FP16 between the nodes of an FP16 graph as a GPU would, which OpenVINO on a CPU
+does not. Not offered for upscaling: OpenVINO is faster.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramedge.errors import MissingExtraError, WeightsError
+
+
+class OnnxRuntimeSession:
+    """An ONNX file of ours: float32 image in, float32 image out."""
+
+    def __init__(self, model: Path) -> None:
+        try:
+            import onnxruntime
+        except ModuleNotFoundError:
+            raise MissingExtraError("onnxruntime", "export", "Checking an ONNX file") from None
+        try:
+            self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no public base
+            reason = str(error).strip().splitlines()[0]
+            raise WeightsError(f"{model} is not a model ONNX Runtime reads: {reason}") from None
+        self._input = self._session.get_inputs()[0].name
+
+    def infer_float(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """RGB in [0, 1], `[N, 3, H, W]` → `[N, 3, s·H, s·W]`, not clipped."""
+        result: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
+        return result

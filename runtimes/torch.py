@@ -1,0 +1,70 @@
+"""PyTorch: the reference that every other runtime is compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ramedge.errors import RuntimeUnavailableError
+from ramedge.media.frames import Pixels
+from ramedge.network.srram import SRRAM
+from ramedge.runtimes.base import Runtime
+
+
+class TorchRuntime(Runtime):
+    """Runs a network in PyTorch, in FP32, or in half precision on a GPU."""
+
+    name = "torch"
+
+    def __init__(self, network: SRRAM, precision: str = "auto", device: str = "auto") -> None:
+        """Take the network of one scale.
+
+        Args:
+            network: of one scale; see `SRRAM.take`.
+            precision: `fp32`, `fp16` (GPU only), or `auto`: FP32, as a reference should.
+            device: a torch device; `auto` takes a GPU where there is one.
+
+        Raises:
+            RuntimeUnavailableError: no such device.
+        """
+        name = device
+        if device == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._device = torch.device(name)
+            self._network = network.eval().to(self._device)
+        except (RuntimeError, AssertionError, NotImplementedError):
+            raise RuntimeUnavailableError(
+                f"PyTorch has no device {device!r} here: try --device cpu."
+            ) from None
+        self.device = str(self._device)
+        self.scale = network.config.scales[0]
+        self._autocast = precision == "fp16" and self._device.type == "cuda"
+        self.precision = "fp16" if self._autocast else "fp32"
+        if precision == "fp16" and not self._autocast:
+            self.notes = ("PyTorch computes in FP32 on a CPU.",)
+
+    def _infer_pixels(self, pixels: Pixels) -> Pixels:
+        peak = float(np.iinfo(pixels.dtype).max)
+        wide = pixels.dtype == np.uint16
+        with torch.inference_mode():
+            # torch has few operations for uint16: it crosses over as int32.
+            values = torch.from_numpy(pixels.astype(np.int32) if wide else pixels)
+            image = values.to(self._device).permute(0, 3, 1, 2).float() * (1.0 / peak)
+            output = self._forward(image, half=self._autocast and not wide)
+            levels = (output * peak).clamp_(0.0, peak).round_().permute(0, 2, 3, 1)
+            packed = levels.to(torch.int32 if wide else torch.uint8).contiguous().cpu().numpy()
+        result: Pixels = packed.astype(np.uint16) if wide else packed
+        return result
+
+    def _infer_float(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            output = self._forward(torch.from_numpy(images).to(self._device), half=self._autocast)
+            result: NDArray[np.float32] = output.cpu().numpy()
+        return result
+
+    def _forward(self, image: torch.Tensor, half: bool) -> torch.Tensor:
+        with torch.autocast(self._device.type, torch.float16, enabled=half):
+            output: torch.Tensor = self._network(image)
+        return output.float()

@@ -1,0 +1,55 @@
+"""The shipped weights on the benchmark sets, where these are at hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ramedge.evaluation import evaluate
+from ramedge.metrics import Agreement, agreement
+from ramedge.network.weights import load_weights
+from ramedge.photos import downscale, find_photos
+from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
+from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.torch import TorchRuntime
+from ramedge.upscale import Upscaler
+from ramedge.weights import shipped_artifact, shipped_weights
+
+
+def test_the_model_card_says_what_is_measured(shared: Path) -> None:
+    card = shipped_weights(2).with_suffix(".md").read_text(encoding="utf-8")
+    found = re.search(r"\| Set5 \| ([\d.]+) / ([\d.]+) \|", card)
+    assert found is not None
+    with Upscaler() as upscaler:
+        mean = evaluate(shared / "data" / "eval" / "Set5", upscaler).mean
+    assert mean.psnr == pytest.approx(float(found[1]), abs=0.01)
+    assert mean.ssim == pytest.approx(float(found[2]), abs=0.0005)
+
+
+def test_exports_agree_with_pytorch_on_set14(shared: Path) -> None:
+    reference = TorchRuntime(load_weights(shipped_weights(2)).network, "fp32", "cpu")
+    candidates = {
+        "openvino fp32": (
+            OpenVinoRuntime(shipped_artifact(2, "fp32") / "model.onnx", 2, "fp32").infer_float,
+            80.0,
+        ),
+        "fp16": (OnnxRuntimeSession(shipped_artifact(2, "fp16") / "model.onnx").infer_float, 50.0),
+    }
+    worst: dict[str, list[Agreement]] = {}
+    for path in find_photos(shared / "data" / "eval" / "Set14"):
+        with Image.open(path) as opened:
+            low, _ = downscale(opened.convert("RGB"), 2)
+        image = np.asarray(low, dtype=np.float32).transpose(2, 0, 1)[None] / np.float32(255)
+        image = np.ascontiguousarray(image)
+        expected = reference.infer_float(image).transpose(0, 2, 3, 1)
+        for name, (infer, _) in candidates.items():
+            found = agreement(infer(image).transpose(0, 2, 3, 1), expected)
+            worst.setdefault(name, []).append(found)
+    for name, (_, least) in candidates.items():
+        assert min(found.psnr for found in worst[name]) >= least, name
+        bias = max(abs(b) for found in worst[name] for b in found.channel_bias)
+        assert bias < 0.25 / 255, name

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ramedge.errors import CancelledError, TrainingError, UsageError
+from ramedge.network.config import NetworkConfig
+from ramedge.network.weights import load_weights
+from ramedge.training import loop
+from ramedge.training.loop import CHECKPOINT_NAME, Observer, TrainingSettings, train
+from ramedge.training.recipe import FAST, PAPER
+
+SMALL = NetworkConfig(blocks=1, channels=16, reduction=4)
+QUICK = dataclasses.replace(FAST, patch=16, batch=2, compile=False, warmup=2, bf16=False)
+
+
+@pytest.fixture
+def settings(photo_folder: Path, tmp_path: Path) -> TrainingSettings:
+    return TrainingSettings(
+        data=photo_folder,
+        output=tmp_path / "run",
+        network=SMALL,
+        recipe=QUICK,
+        steps=12,
+        device="cpu",
+        validate_every=6,
+        checkpoint_every=4,
+    )
+
+
+def state(path: Path) -> dict[str, torch.Tensor]:
+    return load_weights(path).network.state_dict()
+
+
+def assert_same(first: Path, second: Path) -> None:
+    one, two = state(first), state(second)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def stop_after(step: int) -> Observer:
+    def on_step(progress) -> None:
+        if progress.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return Observer(on_step=on_step)
+
+
+def test_training_lowers_the_loss_and_stores_its_settings(settings: TrainingSettings) -> None:
+    losses: list[float] = []
+    longer = dataclasses.replace(settings, steps=60)
+    result = train(longer, Observer(on_step=lambda p: losses.append(p.loss)))
+    assert losses[-1] < losses[10]
+    assert result.step == 60
+    stored = load_weights(result.weights)
+    assert stored.training["recipe"]["name"] == "fast"
+    assert stored.training["step"] == 60
+    log = json.loads((settings.output / "run.json").read_text())
+    assert [entry["step"] for entry in log["history"]] == list(range(6, 61, 6))
+
+
+@pytest.mark.parametrize("recipe", [QUICK, dataclasses.replace(PAPER, patch=16, batch=2)])
+@pytest.mark.parametrize("scales", [(2,), (2, 3, 4)])
+def test_a_stopped_and_resumed_run_ends_as_an_uninterrupted_one(
+    settings: TrainingSettings, tmp_path: Path, recipe, scales: tuple[int, ...]
+) -> None:
+    network = dataclasses.replace(SMALL, scales=scales)
+    base = dataclasses.replace(settings, recipe=recipe, network=network)
+    whole = train(dataclasses.replace(base, output=tmp_path / "whole"))
+    with pytest.raises(CancelledError, match="step 7 of 12"):
+        train(base, stop_after(6))
+    resumed = train(dataclasses.replace(base, resume=True))
+    assert_same(whole.weights, resumed.weights)
+    assert whole.psnr == resumed.psnr
+
+
+def test_the_same_settings_give_the_same_weights(
+    settings: TrainingSettings, tmp_path: Path
+) -> None:
+    first = train(settings)
+    second = train(dataclasses.replace(settings, output=tmp_path / "again"))
+    assert_same(first.weights, second.weights)
+
+
+def test_a_run_is_not_overwritten(settings: TrainingSettings) -> None:
+    train(settings)
+    with pytest.raises(TrainingError, match="--resume"):
+        train(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"seed": 3}, "seed"),
+        ({"recipe": dataclasses.replace(QUICK, batch=4)}, "recipe"),
+        ({"network": dataclasses.replace(SMALL, blocks=2)}, "network"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(
+    settings: TrainingSettings, change: dict, name: str
+) -> None:
+    train(settings)
+    with pytest.raises(TrainingError, match=f"started with {name}"):
+        train(dataclasses.replace(settings, resume=True, **change))
+
+
+def test_resuming_a_finished_run_says_so(settings: TrainingSettings) -> None:
+    train(settings)
+    with pytest.raises(TrainingError, match="step 12 already"):
+        train(dataclasses.replace(settings, resume=True, steps=6))
+
+
+def test_resuming_nothing_starts_anew_and_says_so(settings: TrainingSettings) -> None:
+    result = train(dataclasses.replace(settings, resume=True))
+    assert "starting at step 0" in result.notices[0]
+
+
+def test_a_damaged_checkpoint_is_named(settings: TrainingSettings) -> None:
+    train(settings)
+    (settings.output / CHECKPOINT_NAME).write_bytes(b"PK damaged")
+    with pytest.raises(TrainingError, match="Cannot read the checkpoint"):
+        train(dataclasses.replace(settings, resume=True))
+
+
+def test_nan_stops_the_run_and_writes_nothing_of_it(settings: TrainingSettings) -> None:
+    wild = dataclasses.replace(QUICK, learning_rate=1e30, warmup=0)
+    with pytest.raises(TrainingError, match="NaN or infinite"):
+        train(dataclasses.replace(settings, recipe=wild, steps=100, checkpoint_every=50))
+    assert not settings.output.exists()  # it happened before the first checkpoint
+
+
+def test_nan_later_keeps_the_last_checkpoint(
+    settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loop._Run._train_step
+
+    def poisoned(run, batch):
+        loss = real(run, batch)
+        return loss * float("nan") if batch.step >= 6 else loss
+
+    monkeypatch.setattr(loop._Run, "_train_step", poisoned)
+    with pytest.raises(TrainingError, match="NaN or infinite"):
+        train(settings)
+    assert torch.load(settings.output / CHECKPOINT_NAME, weights_only=True)["step"] == 4
+    monkeypatch.undo()
+    assert train(dataclasses.replace(settings, resume=True)).step == 12
+
+
+def test_a_killed_process_loses_at_most_the_steps_since_the_checkpoint(
+    settings: TrainingSettings, photo_folder: Path, tmp_path: Path
+) -> None:
+    """kill -9 at a random moment: what is on disk can be resumed."""
+    folder = tmp_path / "killed"
+    command = [
+        sys.executable, "-c",
+        "import dataclasses, sys; from pathlib import Path\n"
+        "from ramedge.training.loop import *; from ramedge.training.recipe import FAST\n"
+        "from ramedge.network.config import NetworkConfig\n"
+        "train(TrainingSettings(data=Path(sys.argv[1]), output=Path(sys.argv[2]),\n"
+        "  network=NetworkConfig(blocks=1, channels=16, reduction=4),\n"
+        "  recipe=dataclasses.replace(FAST, patch=16, batch=2, compile=False, warmup=2, "
+        "bf16=False),\n"
+        "  steps=100000, device='cpu', checkpoint_every=1, validate_every=10**6))\n",
+        str(photo_folder), str(folder),
+    ]  # fmt: skip
+    with subprocess.Popen(command) as process:
+        deadline = time.monotonic() + 120
+        while not (folder / CHECKPOINT_NAME).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(process.pid, signal.SIGKILL)
+    checkpoint = torch.load(folder / CHECKPOINT_NAME, weights_only=True)
+    more = dataclasses.replace(
+        settings, output=folder, resume=True, steps=checkpoint["step"] + 2,
+        validate_every=10**6,
+    )  # fmt: skip
+    assert train(more).step == checkpoint["step"] + 2
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "nonsense"])
+def test_a_device_that_is_not_there_is_refused(settings: TrainingSettings, name: str) -> None:
+    with pytest.raises(UsageError, match="not available"):
+        train(dataclasses.replace(settings, device=name))
+
+
+def test_training_starts_from_given_weights(settings: TrainingSettings, tmp_path: Path) -> None:
+    first = train(settings)
+    still = dataclasses.replace(QUICK, learning_rate=1e-12, ema=0.0)
+    more = dataclasses.replace(
+        settings,
+        output=tmp_path / "more",
+        steps=1,
+        recipe=still,
+        network=dataclasses.replace(SMALL, scales=(2, 3)),
+        start_from=first.weights,
+    )
+    one, two = state(first.weights), state(train(more).weights)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-9, rtol=0)
+    assert any(name.startswith("tails.x3") for name in two)
+
+
+def test_weights_of_another_network_are_no_start(
+    settings: TrainingSettings, tmp_path: Path
+) -> None:
+    first = train(settings)
+    other = dataclasses.replace(
+        settings,
+        output=tmp_path / "other",
+        network=dataclasses.replace(SMALL, blocks=2),
+        start_from=first.weights,
+    )
+    with pytest.raises(TrainingError, match="does not fit srram_r2c16"):
+        train(other)
+
+
+def test_steps_must_be_positive(settings: TrainingSettings) -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        dataclasses.replace(settings, steps=0)
+
+
+def test_two_processes_train_as_one(
+    settings: TrainingSettings, photo_folder: Path, tmp_path: Path
+) -> None:
+    """DDP over gloo: the averaged gradient of two halves is the gradient of the whole batch."""
+    options = [
+        "train", "--data", str(photo_folder), "--steps", "3", "--blocks", "1", "--recipe", "paper",
+        "--patch", "16", "--batch", "4", "--scales", "2,3", "--device", "cpu",
+    ]  # fmt: skip
+    single, double = tmp_path / "single", tmp_path / "double"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def run(command: list[str]) -> None:
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+
+    run([sys.executable, "-m", "ramedge", *options, "-o", str(single)])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    run([*launcher, "-m", "ramedge", *options, "-o", str(double)])
+    one, two = state(single / "weights.safetensors"), state(double / "weights.safetensors")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=2e-6, rtol=1e-4)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ramedge.errors import InputError
+from ramedge.photos import downscale, find_photos
+from ramedge.training.photos import PatchSampler, load_photos, validation_pairs
+
+
+def test_low_resolution_is_pillows_bicubic_of_the_cropped_photo(photo_folder: Path) -> None:
+    photos = load_photos(photo_folder, (2, 3), patch=16)
+    path = find_photos(photo_folder)[0]
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    cropped = image.crop((0, 0, image.width // 3 * 3, image.height // 3 * 3))
+    size = (cropped.width // 3, cropped.height // 3)
+    expected = np.asarray(cropped.resize(size, Image.Resampling.BICUBIC))
+    held_out = photos.validation[0]
+    np.testing.assert_array_equal(held_out.low[3], expected)
+    np.testing.assert_array_equal(held_out.high[3], np.asarray(cropped))
+
+
+def test_patches_are_aligned(photo_folder: Path) -> None:
+    """Downscaling a drawn HR patch gives the drawn LR patch, away from its borders."""
+    photos = load_photos(photo_folder, (2, 4), patch=24)
+    sampler = PatchSampler(photos.training, (2, 4), patch=24, batch=3, seed=5)
+    scales = set()
+    for step in range(6):
+        batch = sampler.draw(step)
+        scales.add(batch.scale)
+        side = 24 * batch.scale
+        assert batch.low.shape == (3, 24, 24, 3)
+        assert batch.high.shape == (3, side, side, 3)
+        for low, high in zip(batch.low, batch.high, strict=True):
+            small = np.asarray(downscale(Image.fromarray(high), batch.scale)[0])
+            inner = (slice(3, -3), slice(3, -3))
+            np.testing.assert_allclose(small[inner].astype(int), low[inner].astype(int), atol=1)
+    assert scales == {2, 4}
+
+
+def test_a_step_is_the_same_whenever_it_is_drawn(photo_folder: Path) -> None:
+    photos = load_photos(photo_folder, (2,), patch=16)
+    sampler = PatchSampler(photos.training, (2,), patch=16, batch=2, seed=1)
+    late = list(sampler.stream(3, 6))
+    for batch in late:
+        np.testing.assert_array_equal(batch.low, sampler.draw(batch.step).low)
+    assert [batch.step for batch in late] == [3, 4, 5]
+    assert not np.array_equal(late[0].low, late[1].low)
+
+
+def test_processes_share_a_batch(photo_folder: Path) -> None:
+    photos = load_photos(photo_folder, (2,), patch=16)
+
+    def draw(rank: int, world: int) -> np.ndarray:
+        sampler = PatchSampler(photos.training, (2,), 16, 4, seed=1, rank=rank, world=world)
+        return sampler.draw(9).low
+
+    whole = draw(0, 1)
+    np.testing.assert_array_equal(whole[0::2], draw(0, 2))
+    np.testing.assert_array_equal(whole[1::2], draw(1, 2))
+
+
+def test_validation_crops_are_centred_and_aligned(photo_folder: Path) -> None:
+    photos = load_photos(photo_folder, (3,), patch=16)
+    for low, high in validation_pairs(photos.validation, 3):
+        assert high.shape[:2] == (low.shape[0] * 3, low.shape[1] * 3)
+
+
+def test_small_photos_are_left_out(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match="at least 96×96"):
+        load_photos(tmp_path, (2,), patch=48)
+
+
+def test_a_damaged_photo_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"not a photo")
+    with pytest.raises(InputError, match=r"bad\.jpg"):
+        load_photos(tmp_path, (2,), patch=16)
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_a_folder_without_photos_is_named(tmp_path: Path, make: bool) -> None:
+    folder = tmp_path / "data"
+    if make:
+        folder.mkdir()
+    with pytest.raises(InputError, match="data"):
+        load_photos(folder, (2,), patch=16)
