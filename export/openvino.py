@@ -7,6 +7,7 @@ from pathlib import Path
 import openvino
 
 from ramedge.errors import ExportError
+from ramedge.runtimes.openvino import shared_core
 
 
 def convert_to_openvino(onnx_file: Path, xml: Path) -> None:
@@ -16,7 +17,7 @@ def convert_to_openvino(onnx_file: Path, xml: Path) -> None:
         ExportError: OpenVINO cannot read the file, or the IR cannot be written.
     """
     try:
-        model = openvino.Core().read_model(onnx_file)
+        model = shared_core().read_model(onnx_file)
         openvino.save_model(model, xml, compress_to_fp16=False)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]

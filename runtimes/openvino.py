@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,32 @@ if TYPE_CHECKING:
 _OPENVINO_PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
+@lru_cache(maxsize=1)
+def shared_core() -> openvino.Core:
+    """The process's one `openvino.Core`.
+
+    OpenVINO's CPU plugin gives the thread a signal stack for each core and puts the former one
+    back when the core goes. Two cores that go in another order than they came leave a stack
+    behind that was unmapped, and the next signal (Ctrl-C) ends the process with a segmentation
+    fault. So there is one, and it stays.
+
+    Raises:
+        RuntimeUnavailableError: OpenVINO is not there.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"OpenVINO cannot be loaded ({error}): pip install openvino"
+        ) from None
+    return openvino.Core()
+
+
 class OpenVinoRuntime(Runtime):
     """Runs an ONNX file or OpenVINO IR.
 
-    The graph is compiled once for each kind of input it meets: uint8, uint16 or float32.
+    The graph is compiled once for each kind of input it meets (uint8, uint16 or float32) and
+    arithmetic.
     """
 
     name = "openvino"
@@ -42,13 +65,7 @@ class OpenVinoRuntime(Runtime):
             RuntimeUnavailableError: OpenVINO or the device is not there.
             WeightsError: the file is not a model.
         """
-        try:
-            import openvino
-        except ImportError as error:
-            raise RuntimeUnavailableError(
-                f"OpenVINO cannot be loaded ({error}): pip install openvino"
-            ) from None
-        self._core = openvino.Core()
+        self._core = shared_core()
         self.scale = scale
         self.device = "CPU" if device == "auto" else device.upper()
         self.precision, self.notes = self._choose_precision(precision)
@@ -57,7 +74,7 @@ class OpenVinoRuntime(Runtime):
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"{model} is not a model that OpenVINO reads: {reason}") from None
-        self._compiled: dict[str, Any] = {}
+        self._compiled: dict[tuple[str, str], Any] = {}
 
     def _choose_precision(self, wanted: str) -> tuple[str, tuple[str, ...]]:
         try:
@@ -78,25 +95,24 @@ class OpenVinoRuntime(Runtime):
         return "fp32", (note,)
 
     def _infer_pixels(self, pixels: Pixels) -> Pixels:
-        result: Pixels = self._run(pixels)
+        # Half precision holds 8-bit pixels well but not 16-bit ones.
+        result: Pixels = self._run(pixels, fp32=pixels.dtype == np.uint16)
         return result
 
-    def _infer_float(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._run(images)
+    def _infer_float(self, images: NDArray[np.float32], fp32: bool) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = self._run(images, fp32)
         return result
 
-    def _run(self, values: NDArray[Any]) -> NDArray[Any]:
-        name = values.dtype.name
-        if name not in self._compiled:
-            self._compiled[name] = self._compile(name)
-        request = self._compiled[name]
+    def _run(self, values: NDArray[Any], fp32: bool) -> NDArray[Any]:
+        key = values.dtype.name, "fp32" if fp32 else self.precision
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(*key)
+        request = self._compiled[key]
         result: NDArray[Any] = request.infer([values], share_inputs=True)[0].copy()
         return result
 
-    def _compile(self, dtype: str) -> Any:
+    def _compile(self, dtype: str, precision: str) -> Any:
         model = self._model if dtype == "float32" else _with_pixels(self._model, dtype)
-        # Half precision holds 8-bit pixels well but not 16-bit ones.
-        precision = "fp32" if dtype == "uint16" else self.precision
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
