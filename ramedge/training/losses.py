@@ -1,0 +1,45 @@
+"""Training losses on images in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ramedge.training.recipe import LossName
+
+CHARBONNIER_EPSILON = 1e-3
+"""Lai et al., "Deep Laplacian Pyramid Networks" (CVPR 2017), Section 3.2."""
+FREQUENCY_WEIGHT = 0.1
+"""Weight of the spectrum's L1 beside the image's. With the orthonormal transform both have the
+same magnitude, so this is a tenth."""
+
+
+def l1(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error, the paper's loss."""
+    return F.l1_loss(output, target)
+
+
+def charbonnier(output: Tensor, target: Tensor) -> Tensor:
+    """Mean of √(d² + ε²): L1 that is smooth at zero."""
+    difference = output - target
+    return (difference * difference + CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
+def frequency(output: Tensor, target: Tensor) -> Tensor:
+    """L1 of the image plus a weighted L1 of its spectrum's real and imaginary parts.
+
+    Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image Deblurring" (ICCV 2021).
+    """
+    difference = output.float() - target.float()
+    spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="ortho"))
+    return difference.abs().mean() + FREQUENCY_WEIGHT * spectrum.abs().mean()
+
+
+LOSSES: Mapping[LossName, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"l1": l1, "charbonnier": charbonnier, "frequency": frequency}
+)
+"""Loss functions of (output, target), both `[N, 3, H, W]`, by name."""
