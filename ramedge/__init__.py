@@ -4,7 +4,7 @@ The public API, loaded when first used so that `import ramedge` is light and nee
 
 - `Upscaler`, `RuntimeSettings`: upscale pixels.
 - `upscale_files`, `UpscaleSettings`: upscale image and video files.
-- `evaluate`: PSNR-Y and SSIM-Y on a folder.
+- `evaluate`, `evaluate_sets`: PSNR-Y and SSIM-Y on a folder, or on several at several scales.
 - `load_weights`, `save_weights`, `SRRAM`, `NetworkConfig`: the network in PyTorch.
 - `export_model`, `ExportSettings`: weights to a checked ONNX or OpenVINO artifact.
 - `train`, `TrainingSettings`: training.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ramedge.comparison import Comparison, evaluate_sets
     from ramedge.errors import RamedgeError
     from ramedge.evaluation import Evaluation, evaluate
     from ramedge.export.model import ExportSettings, export_model
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ramedge.upscale import Upscaler
 
 _HOMES = {
+    "Comparison": "ramedge.comparison",
     "Evaluation": "ramedge.evaluation",
     "ExportSettings": "ramedge.export.model",
     "NetworkConfig": "ramedge.network.config",
@@ -41,6 +43,7 @@ _HOMES = {
     "Upscaler": "ramedge.upscale",
     "Weights": "ramedge.network.weights",
     "evaluate": "ramedge.evaluation",
+    "evaluate_sets": "ramedge.comparison",
     "export_model": "ramedge.export.model",
     "load_weights": "ramedge.network.weights",
     "save_weights": "ramedge.network.weights",
@@ -50,6 +53,7 @@ _HOMES = {
 
 __all__ = [
     "SRRAM",
+    "Comparison",
     "Evaluation",
     "ExportSettings",
     "NetworkConfig",
@@ -60,6 +64,7 @@ __all__ = [
     "Upscaler",
     "Weights",
     "evaluate",
+    "evaluate_sets",
     "export_model",
     "load_weights",
     "save_weights",

@@ -28,6 +28,7 @@ class UpscaleSettings:
     Attributes:
         output: a file, or a folder; `None` writes beside each input.
         tile: side of a tile in source pixels, 0 for whole frames, `None` for automatic.
+        ensemble: the mean over 8 flips and turns of each frame, see `ramedge.ensemble`.
         existing: what happens to outputs that exist.
         encoding: codec and its options, for videos.
         start_seconds: where to start in a video.
@@ -39,6 +40,7 @@ class UpscaleSettings:
     output: Path | None = None
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     tile: TileOption = None
+    ensemble: bool = False
     existing: Existing = "refuse"
     encoding: EncodingSettings = field(default_factory=EncodingSettings)
     start_seconds: float | None = None
@@ -63,6 +65,7 @@ class FileResult:
         frames: pictures upscaled, 1 for an image.
         seconds: from opening the input to the finished output.
         model_seconds: of these, in the network.
+        ensemble: whether it is the mean over 8 flips and turns.
         notes: fallbacks and conversions, one line each.
         error: why it failed, in one line.
     """
@@ -73,6 +76,7 @@ class FileResult:
     frames: int = 0
     seconds: float = 0.0
     model_seconds: float = 0.0
+    ensemble: bool = False
     notes: list[str] = field(default_factory=list)
     error: str | None = None
 
@@ -117,11 +121,11 @@ def upscale_files(
     """
     settings = settings or UpscaleSettings()
     observer = observer or UpscaleObserver()
-    with Upscaler(settings.runtime, settings.tile) as upscaler:
+    with Upscaler(settings.runtime, settings.tile, settings.ensemble) as upscaler:
         made_by = f"_{upscaler.model.network}_x{upscaler.scale}"
         sources, failures = expand([inputs] if isinstance(inputs, str) else inputs, made_by)
         jobs, skipped = plan(sources, settings.output, made_by, settings.existing)
-        observer.on_model(upscaler.model.reason, upscaler.model.runtime.notes)
+        observer.on_model(upscaler.reason, upscaler.model.runtime.notes)
         upscaler.on_tile = observer.on_tile
         results = [FileResult(source, None, status="skipped") for source in skipped]
         for text, failure in failures.items():
@@ -139,7 +143,7 @@ def upscale_files(
 def _upscale_file(
     job: Job, upscaler: Upscaler, settings: UpscaleSettings, observer: UpscaleObserver
 ) -> FileResult:
-    result = FileResult(job.source, job.target)
+    result = FileResult(job.source, job.target, ensemble=upscaler.ensemble)
     started, model_started = time.perf_counter(), upscaler.timing.seconds
     upscaler.notes = list(upscaler.model.runtime.notes)
     try:

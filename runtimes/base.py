@@ -49,10 +49,14 @@ class Runtime(ABC):
         contiguous: Pixels = np.ascontiguousarray(pixels)  # type: ignore[assignment]
         return self._infer_pixels(contiguous)
 
-    def infer_float(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The bare network, for comparisons.
+    def infer_float(self, images: NDArray[np.float32], fp32: bool = False) -> NDArray[np.float32]:
+        """The bare network, for comparisons and for means over several of its outputs.
 
         RGB in [0, 1], `[N, 3, H, W]` float32 → `[N, 3, s·H, s·W]` float32, not clipped.
+
+        Args:
+            images: any H, W ≥ 1.
+            fp32: compute in FP32 whatever `precision` is, as 16-bit pixels need it.
 
         Raises:
             UsageError: another shape or dtype.
@@ -61,13 +65,13 @@ class Runtime(ABC):
             raise UsageError(f"Expected images [N, 3, H, W], got {list(images.shape)}.")
         if images.dtype != np.float32:
             raise UsageError(f"Expected float32 images, got {images.dtype}.")
-        return self._infer_float(np.ascontiguousarray(images))
+        return self._infer_float(np.ascontiguousarray(images), fp32)
 
     @abstractmethod
     def _infer_pixels(self, pixels: Pixels) -> Pixels: ...
 
     @abstractmethod
-    def _infer_float(self, images: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def _infer_float(self, images: NDArray[np.float32], fp32: bool) -> NDArray[np.float32]: ...
 
     def close(self) -> None:  # noqa: B027  # most back ends have nothing to free
         """Free what the runtime holds. It must not be used afterwards."""

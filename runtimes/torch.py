@@ -49,8 +49,9 @@ class TorchRuntime(Runtime):
         peak = float(np.iinfo(pixels.dtype).max)
         wide = pixels.dtype == np.uint16
         with torch.inference_mode():
-            # torch has few operations for uint16: it crosses over as int32.
-            values = torch.from_numpy(pixels.astype(np.int32) if wide else pixels)
+            # torch has few operations for uint16: it crosses over as int32. It warns of pixels
+            # that it may not write to, as Pillow's are: those are copied.
+            values = torch.from_numpy(pixels.astype(np.int32) if wide else _writable(pixels))
             image = values.to(self._device).permute(0, 3, 1, 2).float() * (1.0 / peak)
             output = self._forward(image, half=self._autocast and not wide)
             levels = (output * peak).clamp_(0.0, peak).round_().permute(0, 2, 3, 1)
@@ -58,9 +59,10 @@ class TorchRuntime(Runtime):
         result: Pixels = packed.astype(np.uint16) if wide else packed
         return result
 
-    def _infer_float(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer_float(self, images: NDArray[np.float32], fp32: bool) -> NDArray[np.float32]:
+        half = self._autocast and not fp32
         with torch.inference_mode():
-            output = self._forward(torch.from_numpy(images).to(self._device), half=self._autocast)
+            output = self._forward(torch.from_numpy(images).to(self._device), half=half)
             result: NDArray[np.float32] = output.cpu().numpy()
         return result
 
@@ -68,3 +70,7 @@ class TorchRuntime(Runtime):
         with torch.autocast(self._device.type, torch.float16, enabled=half):
             output: torch.Tensor = self._network(image)
         return output.float()
+
+
+def _writable(pixels: Pixels) -> Pixels:
+    return pixels if pixels.flags.writeable else pixels.copy()

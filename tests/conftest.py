@@ -59,6 +59,15 @@ def small_weights(small_network: SRRAM, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
+def multi_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network of three scales."""
+    config = NetworkConfig(blocks=2, channels=16, reduction=4, scales=(2, 3, 4))
+    path = tmp_path_factory.mktemp("weights") / "multi.safetensors"
+    save_weights(make_network(config), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def photo() -> NDArray[np.uint8]:
     """A real photo, 64×72."""
     with Image.open(sample_photo(PHOTOS[0])) as opened:

@@ -8,7 +8,7 @@ import typer
 
 from ramedge import __version__
 from ramedge.cli import console
-from ramedge.cli.eval import evaluate_folder
+from ramedge.cli.eval import evaluate_folders
 from ramedge.cli.export import export
 from ramedge.cli.train import train
 from ramedge.cli.upscale import upscale
@@ -21,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(upscale)
-app.command("eval")(evaluate_folder)
+app.command("eval")(evaluate_folders)
 app.command()(export)
 app.command()(train)
 

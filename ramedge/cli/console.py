@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -11,6 +12,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -24,6 +26,14 @@ def notice(text: str) -> None:
 def error(text: str) -> None:
     """Say in one line what went wrong, on stderr."""
     stderr.print(f"[red]error:[/red] {_escape(' '.join(text.split()))}")
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout; where that is no terminal, as wide as its cells need."""
+    if not stdout.is_terminal:
+        unlimited = stdout.options.update(max_width=1_000)
+        table.width = Measurement.get(stdout, unlimited, table).maximum
+    stdout.print(table)
 
 
 def progress_bar() -> Progress:

@@ -3,64 +3,138 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ramedge.cli import console
 from ramedge.cli.options import (
     Device,
+    Ensemble,
     Json,
     Model,
     PrecisionChoice,
     PrecisionOption,
     RuntimeChoice,
     RuntimeOption,
-    Scale,
     check_json_output,
+    check_text_output,
 )
-from ramedge.evaluation import Evaluation, Score, evaluate
+from ramedge.comparison import Comparison, evaluate_sets
+from ramedge.errors import UsageError
+from ramedge.evaluation import Evaluation, Score
 from ramedge.files import write_text
+from ramedge.machine import describe_machine
+from ramedge.photos import find_photos
 from ramedge.runtimes.select import RuntimeSettings
+from ramedge.summary import UNITS, Summary, as_markdown, summarize
 from ramedge.upscale import Upscaler
 
 
-def evaluate_folder(
-    folder: Annotated[Path, typer.Argument(help="Folder of high-resolution images.")],
-    scale: Scale = None,
+def evaluate_folders(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of high-resolution images.")],
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scale", "-s", help="Enlargement, or several: 2,3,4. Default: the model's, ×2."
+        ),
+    ] = None,
     model: Model = None,
     runtime: RuntimeOption = RuntimeChoice.auto,
     precision: PrecisionOption = PrecisionChoice.fp32,
     device: Device = "auto",
+    ensemble: Ensemble = False,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="Also write the means as a Markdown table."),
+    ] = None,
     json_file: Json = None,
 ) -> None:
-    """Measure PSNR-Y and SSIM-Y on a folder of images, bicubic beside them.
+    """Measure PSNR-Y and SSIM-Y on folders of images, bicubic beside them.
 
     The paper's protocol: bicubic downscaling, luma, 8 bits, a border of `scale` pixels left out.
+    Several folders or scales give one table of means, laid out as the paper's Table 4.
     """
     if json_file is not None:
         check_json_output(json_file)
+    if markdown is not None:
+        check_text_output("--markdown", markdown, ".md")
+    scales = _parse_scales(scale)
     settings = RuntimeSettings(
-        runtime=runtime.value, precision=precision.value, scale=scale, model=model, device=device
+        runtime=runtime.value, precision=precision.value, model=model, device=device
     )
-    with Upscaler(settings) as upscaler, console.progress_bar() as bar:
-        console.stderr.print(upscaler.model.reason)
-        task = bar.add_task("Images", total=None, info="")
-        result = evaluate(
-            folder, upscaler, lambda done, total: bar.update(task, completed=done, total=total)
-        )
-        notes = list(upscaler.notes)
+    for folder in folders:
+        find_photos(folder)  # what is missing is said before a network is opened
+    with ExitStack() as stack:
+        # All are opened before the first is used: a scale without weights costs no waiting.
+        upscalers = [
+            stack.enter_context(Upscaler(replace(settings, scale=one), ensemble=ensemble))
+            for one in scales
+        ]
+        result = _measure(folders, upscalers)
+        notes = list(dict.fromkeys(note for one in upscalers for note in one.notes))
     for note in notes:
         console.notice(note)
-    console.stdout.print(_table(result))
+    single = len(scales) == 1 and len(set(folders)) == 1
+    summary = summarize(result.evaluations)
+    console.print_table(_images(result.evaluations[0]) if single else _means(result, summary))
+    if markdown is not None:
+        write_text(markdown, as_markdown(summary))
     if json_file is not None:
-        write_text(json_file, json.dumps(result.as_dict() | {"notes": notes}, indent=2) + "\n")
+        document = result.evaluations[0].as_dict() if single else result.as_dict()
+        document |= {"notes": notes, "machine": describe_machine()}
+        write_text(json_file, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    for failure in result.failures:
+        console.error(failure.error)
+    if result.failures:
+        raise typer.Exit(1)
 
 
-def _table(result: Evaluation) -> Table:
-    table = Table(title=f"{result.folder} ×{result.scale}, {result.runtime} {result.precision}")
+def _parse_scales(texts: list[str] | None) -> list[int | None]:
+    if not texts:
+        return [None]
+    try:
+        return list(dict.fromkeys(int(part) for text in texts for part in text.split(",")))
+    except ValueError:
+        given = ",".join(texts)
+        raise UsageError(f"--scale {given!r} is not a number, or a list such as 2,3,4.") from None
+
+
+def _measure(folders: list[Path], upscalers: list[Upscaler]) -> Comparison:
+    for upscaler in upscalers:
+        console.stderr.print(upscaler.reason, markup=False)
+    with console.progress_bar() as bar:
+        task = bar.add_task("Images", total=None, info="")
+        return evaluate_sets(
+            folders,
+            upscalers,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def _means(result: Comparison, summary: Summary) -> Table:
+    first = result.evaluations[0]
+    table = Table(title=f"{UNITS}: {first.network}, {first.runtime} {first.precision}")
+    for index, name in enumerate(summary.header):
+        side: Literal["left", "right"] = "left" if index < 2 else "right"
+        table.add_column(escape(name), justify=side, overflow="fold")
+    for before, row in zip((None, *summary.rows), summary.rows, strict=False):
+        if before is not None and before[0] != row[0]:
+            table.add_section()
+        table.add_row(*row)
+    return table
+
+
+def _images(result: Evaluation) -> Table:
+    turns = ", self-ensemble" if result.ensemble else ""
+    table = Table(
+        title=f"{escape(result.folder)} ×{result.scale}, {result.runtime} {result.precision}{turns}"
+    )
     table.add_column("image", overflow="fold")
     for column in ("PSNR-Y", "SSIM-Y", "bicubic PSNR-Y", "bicubic SSIM-Y", "gain dB"):
         table.add_column(column, justify="right")
@@ -73,7 +147,7 @@ def _table(result: Evaluation) -> Table:
 
 def _row(score: Score) -> tuple[str, ...]:
     return (
-        score.name,
+        escape(score.name),
         f"{score.psnr:.2f}",
         f"{score.ssim:.4f}",
         f"{score.bicubic_psnr:.2f}",

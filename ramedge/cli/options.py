@@ -51,6 +51,15 @@ TileText = Annotated[
     typer.Option("--tile", help="auto, 0 (whole frame) or the side of a tile in source pixels."),
 ]
 
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble",
+        help="Mean over the 8 flips and quarter turns of each picture: somewhat better, and "
+        "8 times as slow.",
+    ),
+]
+
 
 def check_json_output(path: Path) -> None:
     """Refuse, before any work, a `--json` that cannot be written or would hit another file.
@@ -59,8 +68,18 @@ def check_json_output(path: Path) -> None:
         UsageError: the name does not end with .json.
         OutputError: the folder does not exist or may not be written to.
     """
-    if path.suffix.lower() != ".json":
-        raise UsageError(f"--json {path}: the name must end with .json.")
+    check_text_output("--json", path, ".json")
+
+
+def check_text_output(option: str, path: Path, suffix: str) -> None:
+    """Refuse, before any work, an output that cannot be written or would hit another file.
+
+    Raises:
+        UsageError: the name does not end with `suffix`.
+        OutputError: the folder does not exist or may not be written to.
+    """
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"{option} {path}: the name must end with {suffix}.")
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise OutputError(f"Cannot write {path}: there is no such folder, or it is read-only.")
 

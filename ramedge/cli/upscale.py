@@ -14,6 +14,7 @@ from rich.progress import Progress, TaskID
 from ramedge.cli import console
 from ramedge.cli.options import (
     Device,
+    Ensemble,
     Json,
     Model,
     PrecisionChoice,
@@ -45,6 +46,7 @@ def upscale(
     precision: PrecisionOption = PrecisionChoice.auto,
     device: Device = "auto",
     tile: TileText = "auto",
+    ensemble: Ensemble = False,
     overwrite: Annotated[bool, typer.Option("-y", help="Overwrite outputs that exist.")] = False,
     skip: Annotated[bool, typer.Option("-n", help="Skip inputs whose output exists.")] = False,
     codec: Annotated[
@@ -81,6 +83,7 @@ def upscale(
             device=device,
         ),
         tile=_parse_tile(tile),
+        ensemble=ensemble,
         existing=_existing(overwrite, skip),
         encoding=EncodingSettings(
             codec=codec,

@@ -124,6 +124,15 @@ def test_results_are_not_overwritten_by_the_next_call(runtime: Runtime) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.filterwarnings("error")
+def test_pixels_that_may_not_be_written_to_are_accepted(runtime: Runtime) -> None:
+    for dtype in (np.uint8, np.uint16):
+        pixels = np.random.default_rng(2).integers(0, 255, (1, 4, 5, 3)).astype(dtype)
+        expected = runtime.infer(pixels)
+        pixels.flags.writeable = False
+        np.testing.assert_array_equal(runtime.infer(pixels), expected)
+
+
 def test_views_are_accepted(runtime: Runtime) -> None:
     pixels = np.random.default_rng(2).integers(0, 255, (1, 12, 10, 3)).astype(np.uint8)
     turned = pixels[:, ::-1, ::2]
@@ -151,6 +160,12 @@ def test_other_pixels_are_refused(runtime: Runtime, pixels: np.ndarray) -> None:
 def test_other_floats_are_refused(runtime: Runtime, images: np.ndarray) -> None:
     with pytest.raises(UsageError, match="Expected"):
         runtime.infer_float(images)
+
+
+def test_floats_in_fp32_are_the_floats_of_an_fp32_runtime(runtime: Runtime) -> None:
+    images = np.random.default_rng(3).random((1, 3, 9, 7), dtype=np.float32)
+    expected = runtime.infer_float(images)
+    np.testing.assert_array_equal(runtime.infer_float(images, fp32=True), expected)
 
 
 def test_a_runtime_says_what_it_is(runtime: Runtime, network: SRRAM) -> None:
@@ -182,6 +197,30 @@ def test_half_precision_is_used_or_its_absence_said(small_network: SRRAM, tmp_pa
         got = runtime.infer_float(images)
     expected = reference(small_network, images)
     assert agreement(got.transpose(0, 2, 3, 1), expected.transpose(0, 2, 3, 1)).psnr > 50
+
+
+def test_half_precision_is_left_where_fp32_is_asked_for(
+    small_network: SRRAM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_onnx(small_network, tmp_path / "model.onnx")
+    with OpenVinoRuntime(tmp_path / "model.onnx", 2, "fp32") as runtime:
+        runtime.precision = "bf16"  # as on a CPU that computes in it
+        compiled: list[tuple[str, str]] = []
+        compile_model = runtime._compile
+
+        def record(dtype: str, precision: str) -> object:
+            compiled.append((dtype, precision))
+            return compile_model(dtype, "fp32")
+
+        monkeypatch.setattr(runtime, "_compile", record)
+        images = np.zeros((1, 3, 4, 4), np.float32)
+        for fp32 in (False, True, False):
+            runtime.infer_float(images, fp32=fp32)
+        for dtype in (np.uint8, np.uint16):
+            runtime.infer(np.zeros((1, 4, 4, 3), dtype))
+    assert compiled == [
+        ("float32", "bf16"), ("float32", "fp32"), ("uint8", "bf16"), ("uint16", "fp32"),
+    ]  # fmt: skip
 
 
 def test_torch_says_that_a_cpu_computes_in_fp32(small_network: SRRAM) -> None:
