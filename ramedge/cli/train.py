@@ -22,6 +22,14 @@ _LINE_EVERY = 50
 """Steps between lines where stderr is no terminal."""
 
 
+class LossChoice(str, Enum):
+    """Losses by name."""
+
+    l1 = "l1"
+    charbonnier = "charbonnier"
+    frequency = "frequency"
+
+
 class RecipeName(str, Enum):
     """Recipes by name."""
 
@@ -52,6 +60,9 @@ def train(
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Patches a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    loss: Annotated[
+        LossChoice | None, typer.Option(help="l1, charbonnier or frequency. Default the recipe's.")
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Begin with these safetensors weights.")
     ] = None,
@@ -71,7 +82,7 @@ def train(
         from ramedge.training.loop import TrainingSettings
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "torch", "train", "Training") from None
-    chosen = _recipe(recipe, network.scales, patch, batch, learning_rate)
+    chosen = _recipe(recipe, network.scales, patch, batch, learning_rate, loss)
     settings = TrainingSettings(
         data=data,
         output=output if output is not None else Path("runs") / _run_name(network, recipe.value),
@@ -105,6 +116,7 @@ def _recipe(
     patch: int | None,
     batch: int | None,
     learning_rate: float | None,
+    loss: LossChoice | None,
 ) -> Recipe:
     from ramedge.training.recipe import RECIPES, paper_patch
 
@@ -116,6 +128,7 @@ def _recipe(
         patch=recipe.patch if patch is None else patch,
         batch=recipe.batch if batch is None else batch,
         learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
+        loss=recipe.loss if loss is None else loss.value,
     )
 
 
@@ -148,6 +161,8 @@ def _run(settings: TrainingSettings) -> None:
         )
     for scale, value in result.psnr.items():
         console.stdout.print(f"×{scale}: {value:.2f} dB PSNR-Y on held-out photos")
+    if result.throughput is not None:
+        console.stderr.print(str(result.throughput))
     console.stdout.print(f"Weights: {result.weights}")
 
 

@@ -15,29 +15,31 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ramedge.errors import CancelledError, TrainingError, UsageError
 from ramedge.files import write_text
-from ramedge.metrics import psnr_y
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import Weights, load_weights, save_weights
 from ramedge.training.acceleration import Accelerated, accelerate
-from ramedge.training.batches import TensorPair, make_batches, to_image
+from ramedge.training.batches import TensorPair, make_batches
 from ramedge.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ramedge.training.distributed import Processes, processes
 from ramedge.training.losses import LOSSES
 from ramedge.training.optimizer import Optimizer, squeeze_weights
-from ramedge.training.photos import PatchSampler, PhotoSet, load_photos, validation_pairs
+from ramedge.training.photos import PatchSampler, PhotoSet, load_photos
+from ramedge.training.pictures import write_crops, write_curves
 from ramedge.training.recipe import Recipe
+from ramedge.training.throughput import Throughput, measure_ceiling, step_flops
+from ramedge.training.validation import Validation, validate
 
 CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "weights.safetensors"
 LOG_NAME = "run.json"
+CURVES_NAME = "curves.png"
 _LOSS_WINDOW = 50
 _LOSS_CHECK_EVERY = 10
 
@@ -104,12 +106,16 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run left: its weights file and the last validation PSNR-Y by scale."""
+    """What a finished run left: its weights file and the last validation PSNR-Y by scale.
+
+    `throughput` is that of the last steps, of this process's share of the work.
+    """
 
     weights: Path
     step: int
     psnr: dict[int, float]
     notices: list[str] = field(default_factory=list)
+    throughput: Throughput | None = None
 
 
 def train(settings: TrainingSettings, observer: Observer | None = None) -> TrainingResult:
@@ -148,6 +154,8 @@ class _Run:
         self._initialize()
         self.step = 0
         self.history: list[dict[str, float]] = []
+        self.illustrated = True
+        self.throughput: Throughput | None = None
         self.losses: deque[float] = deque(maxlen=_LOSS_WINDOW)
         self.pending: list[Tensor] = []
         self.accelerated = self._accelerate()
@@ -256,6 +264,8 @@ class _Run:
         if s.recipe.batch < self.group.world:
             raise UsageError(f"A batch of {s.recipe.batch} cannot feed {self.group.world} GPUs.")
         batches = make_batches(sampler, self.group.device, self.accelerated.channels_last)
+        flops = step_flops(s.network, s.recipe.patch, s.recipe.batch) / self.group.world
+        ceiling = measure_ceiling(self.group.device, self.accelerated.bf16)
         durations: deque[float] = deque(maxlen=_LOSS_WINDOW)
         with _stop_on_signal() as signals:
             for step, batch in batches.stream(self.step, s.steps):
@@ -267,11 +277,13 @@ class _Run:
                 if last or self.step % _LOSS_CHECK_EVERY == 0 or stop:
                     self._read_losses()
                 durations.append(time.perf_counter() - started)
+                mean = sum(durations) / len(durations)
+                self.throughput = Throughput(1.0 / mean, flops / mean, ceiling)
                 if last or self.step % s.validate_every == 0:
                     self._validate()
                 if last or stop or self.step % s.checkpoint_every == 0:
                     self._save()
-                self.observer.on_step(self._progress(sum(durations) / len(durations)))
+                self.observer.on_step(self._progress(mean))
                 if stop and not last:
                     raise CancelledError(
                         f"Stopped at step {self.step} of {s.steps}; continue with --resume."
@@ -281,6 +293,7 @@ class _Run:
             step=self.step,
             psnr=self._last_psnr(),
             notices=self.notices,
+            throughput=self.throughput,
         )
 
     def _train_step(self, step: int, batch: TensorPair) -> Tensor:
@@ -313,21 +326,27 @@ class _Run:
         """PSNR-Y of the averaged weights on held-out photos; every process waits for it."""
         if self.group.is_first and self.photos.validation:
             network = self.ema if self.ema is not None else self.network
+            results = {
+                scale: validate(network, self.photos.validation, scale, self.group.device)
+                for scale in self.settings.network.scales
+            }
             entry: dict[str, float] = {"step": self.step, "loss": self._loss()}
-            for scale in self.settings.network.scales:
-                entry[f"psnr_x{scale}"] = self._validation_psnr(network, scale)
+            for scale, result in results.items():
+                entry[f"psnr_x{scale}"] = result.psnr
             self.history.append(entry)
+            self._illustrate(results)
         self.group.barrier()
 
-    @torch.no_grad()
-    def _validation_psnr(self, network: SRRAM, scale: int) -> float:
-        values = []
-        for low, high in validation_pairs(self.photos.validation, scale):
-            image = to_image(torch.from_numpy(np.array(low[None])), channels_last=False)
-            output = network(image.to(self.group.device), scale)[0]
-            pixels = output.clamp(0, 1).mul(255).round().permute(1, 2, 0).byte().cpu().numpy()
-            values.append(psnr_y(pixels, high, scale))
-        return sum(values) / len(values)
+    def _illustrate(self, results: Mapping[int, Validation]) -> None:
+        folder, scales = self.settings.output, self.settings.network.scales
+        for scale, result in results.items():
+            write_crops(result.shown, folder / f"validation_x{scale}.png")
+        try:
+            write_curves(self.history, scales, folder / CURVES_NAME)
+        except ModuleNotFoundError as missing:
+            if self.illustrated:
+                self._notice(f"{missing.name} is not installed: no {CURVES_NAME}.")
+            self.illustrated = False
 
     def _save(self) -> None:
         self._read_losses()
@@ -348,6 +367,8 @@ class _Run:
             averaged = self.ema if self.ema is not None else self.network
             save_weights(averaged, s.output / WEIGHTS_NAME, training)
             log = {"settings": training, "history": self.history}
+            if self.throughput is not None:
+                log["throughput"] = asdict(self.throughput)
             write_text(s.output / LOG_NAME, json.dumps(log, indent=2) + "\n")
         self.group.barrier()
 

@@ -67,6 +67,10 @@ def test_training_lowers_the_loss_and_stores_its_settings(settings: TrainingSett
     assert stored.training["step"] == 60
     log = json.loads((settings.output / "run.json").read_text())
     assert [entry["step"] for entry in log["history"]] == list(range(6, 61, 6))
+    assert 0 < log["throughput"]["flops"] < log["throughput"]["ceiling"]
+    assert {path.name for path in settings.output.iterdir()} == {
+        "checkpoint.pt", "weights.safetensors", "run.json", "curves.png", "validation_x2.png",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", [QUICK, dataclasses.replace(PAPER, patch=16, batch=2)])
@@ -136,7 +140,9 @@ def test_nan_stops_the_run_and_writes_nothing_of_it(settings: TrainingSettings) 
     wild = dataclasses.replace(QUICK, learning_rate=1e30, warmup=0)
     with pytest.raises(TrainingError, match="NaN or infinite"):
         train(dataclasses.replace(settings, recipe=wild, steps=100, checkpoint_every=50))
-    assert not settings.output.exists()  # it happened before the first checkpoint
+    # It happened before the first checkpoint: only pictures are there.
+    left = {path.name for path in settings.output.glob("*")}
+    assert not left & {CHECKPOINT_NAME, "weights.safetensors"}
 
 
 def test_nan_later_keeps_the_last_checkpoint(

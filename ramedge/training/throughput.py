@@ -1,0 +1,80 @@
+"""How fast a training runs, and how near that is to what the device can do."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ramedge.network.config import NetworkConfig
+from ramedge.network.srram import SRRAM
+
+_CEILING_SIDE = {"cuda": 8192, "cpu": 1536}
+_CEILING_RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Speed of a run.
+
+    Attributes:
+        steps_per_second: over the last steps, validation and checkpoints left out.
+        flops: floating-point operations a second of the forward and backward pass.
+        ceiling: operations a second of a large matrix product in the same precision, measured
+            on this device at the start of the run.
+    """
+
+    steps_per_second: float
+    flops: float
+    ceiling: float
+
+    @property
+    def share(self) -> float:
+        """Share of the ceiling, 0 to 1."""
+        return self.flops / self.ceiling
+
+    def __str__(self) -> str:
+        return (
+            f"{self.steps_per_second:.2f} steps/s, {self.flops / 1e9:.0f} GFLOP/s, "
+            f"{self.share:.0%} of a matrix product's {self.ceiling / 1e9:.0f}"
+        )
+
+
+def step_flops(config: NetworkConfig, patch: int, batch: int) -> float:
+    """Operations of a step's forward and backward pass, the mean over the scales.
+
+    Counted by torch on tensors without data; a multiply-add is two operations.
+    """
+    with torch.device("meta"):
+        network = SRRAM(config)
+        image = torch.empty(batch, 3, patch, patch)
+    counts = []
+    for scale in config.scales:
+        with FlopCounterMode(display=False) as counter:
+            network(image, scale).sum().backward()
+        counts.append(counter.get_total_flops())
+    return sum(counts) / len(counts)
+
+
+def measure_ceiling(device: torch.device, bf16: bool) -> float:
+    """Operations a second of a large square matrix product, the best of a few."""
+    side = _CEILING_SIDE["cuda" if device.type == "cuda" else "cpu"]
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    matrix = torch.ones(side, side, dtype=dtype, device=device)
+    best: float = math.inf
+    for _ in range(_CEILING_RUNS):
+        _wait(device)
+        started = time.perf_counter()
+        torch.mm(matrix, matrix)
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    operations = 2 * side * side * side
+    return operations / float(best)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
