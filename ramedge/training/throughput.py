@@ -51,7 +51,7 @@ def step_flops(config: NetworkConfig, patch: int, batch: int) -> float:
     with torch.device("meta"):
         network = SRRAM(config)
         image = torch.empty(batch, 3, patch, patch)
-    counts = []
+    counts: list[int] = []
     for scale in config.scales:
         with FlopCounterMode(display=False) as counter:
             network(image, scale).sum().backward()
@@ -64,15 +64,15 @@ def measure_ceiling(device: torch.device, bf16: bool) -> float:
     side = _CEILING_SIDE["cuda" if device.type == "cuda" else "cpu"]
     dtype = torch.bfloat16 if bf16 else torch.float32
     matrix = torch.ones(side, side, dtype=dtype, device=device)
-    best: float = math.inf
+    best = math.inf
     for _ in range(_CEILING_RUNS):
         _wait(device)
         started = time.perf_counter()
         torch.mm(matrix, matrix)
         _wait(device)
         best = min(best, time.perf_counter() - started)
-    operations = 2 * side * side * side
-    return operations / float(best)
+    operations = 2.0 * side * side * side
+    return operations / best
 
 
 def _wait(device: torch.device) -> None:
