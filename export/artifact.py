@@ -24,7 +24,7 @@ class Manifest:
         scale: 2, 3 or 4.
         precision: `fp32` or `fp16`.
         runtime: `onnx` or `openvino`.
-        graph: the kind of graph; `frame` takes whole images.
+        graph: the kind of graph that `model` is: `frame`, which takes whole images.
         receptive_field: radius in low-resolution pixels, the halo a tile needs.
         model: file name of the model inside the folder.
         files: SHA-256 of every file by name.
@@ -32,6 +32,9 @@ class Manifest:
         tools: versions of what made it.
         gate: what the gate measured (`GateReport`).
         refused: precisions the gate refused before this one, with the reason.
+        tile: file name of the graph for tiles that share the frame's attention; empty where the
+            network has none.
+        excitation: file name of what turns the frame's variance into attention; likewise.
     """
 
     network: str
@@ -46,6 +49,8 @@ class Manifest:
     tools: Mapping[str, str]
     gate: Mapping[str, Any]
     refused: Mapping[str, str] = field(default_factory=dict)
+    tile: str = ""
+    excitation: str = ""
     format: int = FORMAT_VERSION
 
 
@@ -60,6 +65,11 @@ class Artifact:
     def model(self) -> Path:
         """The model's main file: `.onnx` or `.xml`."""
         return self.folder / self.manifest.model
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether tiles can share the frame's attention."""
+        return bool(self.manifest.tile)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -99,6 +109,7 @@ def load_artifact(folder: Path) -> Artifact:
             raise WeightsError(
                 f"{file} is missing or not what was exported: export the model again."
             )
-    if manifest.model not in files:
+    named = {manifest.model, manifest.tile, manifest.excitation} - {""}
+    if not named <= files.keys() or bool(manifest.tile) != bool(manifest.excitation):
         raise UsageError(f"{path} is damaged: export the model again.")
     return Artifact(folder=folder, manifest=manifest)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from ramedge import __version__
 from ramedge.errors import GateError, OutputError, UsageError
@@ -15,12 +15,14 @@ from ramedge.export.artifact import MANIFEST_NAME, Artifact, Manifest, load_arti
 from ramedge.export.onnx import export_onnx
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.files import file_digest, partial_path
-from ramedge.gate import GateReport, Network, check
+from ramedge.gate import GateReport, Images, check, frame_through_tile
 from ramedge.network.srram import SRRAM
+from ramedge.network.tiled import excitation_of
 from ramedge.network.weights import load_weights
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
 from ramedge.runtimes.torch import TorchRuntime
+from ramedge.statistics import save_excitation
 from ramedge.weights import shipped_weights
 
 Precision = Literal["fp32", "fp16"]
@@ -78,7 +80,7 @@ def export_model(
         while True:
             _make_empty(building)
             try:
-                model, report = _build(network, settings, precision, building)
+                built = _build(network, settings, precision, building)
                 break
             except GateError as failure:
                 if settings.strict or precision not in _FALLBACK:
@@ -95,12 +97,14 @@ def export_model(
             runtime=settings.runtime,
             graph="frame",
             receptive_field=loaded.config.receptive_field(settings.scale),
-            model=model.name,
+            model=built.model,
             files={file.name: file_digest(file) for file in sorted(building.iterdir())},
             weights=loaded.digest,
             tools=_tool_versions(),
-            gate=report.as_dict(),
+            gate=built.report.as_dict() | built.tile_report,
             refused=refused,
+            tile=built.tile,
+            excitation=built.excitation,
         )
         write_manifest(building, manifest)
         _move(building, settings.output)
@@ -109,22 +113,79 @@ def export_model(
     return load_artifact(settings.output)
 
 
-def _build(
-    network: SRRAM, settings: ExportSettings, precision: Precision, folder: Path
-) -> tuple[Path, GateReport]:
-    reference = TorchRuntime(network, "fp32", "cpu").infer_float
-    onnx_file = folder / "model.onnx"
-    export_onnx(network, onnx_file, precision)
-    candidate: Network = OnnxRuntimeSession(onnx_file).infer_float
-    report = check(candidate, reference, precision, "onnxruntime")
-    if settings.runtime == "onnx":
-        return onnx_file, report
-    xml = folder / "model.xml"
+class FrameRunner(Protocol):
+    """Runs the graph kind `frame`."""
+
+    def infer_float(self, images: Images) -> Images: ...  # noqa: D102
+
+
+class TileRunner(Protocol):
+    """Runs the graph kind `tile`."""
+
+    def infer_tile_float(  # noqa: D102
+        self, images: Images, logits: Images, mask: Images
+    ) -> tuple[Images, Images, Images]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """File names of what was built, and what the gate measured."""
+
+    model: str
+    report: GateReport
+    tile: str = ""
+    excitation: str = ""
+    tile_report: dict[str, Any] = field(default_factory=dict)
+
+
+def _build(network: SRRAM, settings: ExportSettings, precision: Precision, folder: Path) -> _Built:
+    frame = folder / "model.onnx"
+    export_onnx(network, frame, precision)
+    has_tiles = network.config.attention == "ram"
+    tile, excitation = folder / "tile.onnx", folder / "attention.safetensors"
+    if has_tiles:
+        export_onnx(network, tile, precision, "tile")
+        save_excitation(excitation_of(network), excitation)
+    gate = _Gate(network, precision)
+    report = gate.check_frame(OnnxRuntimeSession(frame), "onnxruntime")
+    tiled = gate.check_tile(OnnxRuntimeSession(tile), "onnxruntime") if has_tiles else None
+    if settings.runtime == "openvino":
+        frame, tile = _convert(frame), _convert(tile) if has_tiles else tile
+        tiles = TileModel(tile, excitation) if has_tiles else None
+        with OpenVinoRuntime(frame, settings.scale, precision, tiles=tiles) as runtime:
+            name = f"openvino ({runtime.precision})"
+            report = gate.check_frame(runtime, name)
+            tiled = gate.check_tile(runtime, name) if has_tiles else None
+    if tiled is None:
+        return _Built(frame.name, report)
+    return _Built(frame.name, report, tile.name, excitation.name, {"tile": tiled.as_dict()})
+
+
+def _convert(onnx_file: Path) -> Path:
+    xml = onnx_file.with_suffix(".xml")
     convert_to_openvino(onnx_file, xml)
     onnx_file.unlink()
-    with OpenVinoRuntime(xml, settings.scale, precision) as runtime:
-        report = check(runtime.infer_float, reference, precision, f"openvino ({runtime.precision})")
-    return xml, report
+    return xml
+
+
+class _Gate:
+    """The gate for both graph kinds of one network."""
+
+    def __init__(self, network: SRRAM, precision: Precision) -> None:
+        self._network = network
+        self._precision = precision
+        self._reference = TorchRuntime(network, "fp32", "cpu").infer_float
+
+    def check_frame(self, candidate: FrameRunner, name: str) -> GateReport:
+        return check(candidate.infer_float, self._reference, self._precision, name)
+
+    def check_tile(self, candidate: TileRunner, name: str) -> GateReport:
+        excitation = excitation_of(self._network)
+
+        def run(images: Images) -> Images:
+            return frame_through_tile(candidate.infer_tile_float, excitation, images)
+
+        return check(run, self._reference, self._precision, name)
 
 
 def _check_output(settings: ExportSettings) -> None:

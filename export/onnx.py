@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import onnx
 import torch
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 from ramedge.errors import ExportError, MissingExtraError
 from ramedge.export.precision import to_half
 from ramedge.files import atomic_path
+from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
+from ramedge.network.tiled import TiledNetwork
 
 OPSET = 20
-INPUT_NAME = "image"
 OUTPUT_NAME = "upscaled"
+
+GraphKind = Literal["frame", "tile", "statistics"]
 
 
 class FrameGraph(nn.Module):
@@ -33,12 +37,25 @@ class FrameGraph(nn.Module):
         return output
 
 
-def export_onnx(network: SRRAM, path: Path, precision: str = "fp32") -> None:
+_INPUTS = {"frame": ("image",), "tile": ("image", "logits", "mask")}
+_OUTPUTS = {
+    "frame": (OUTPUT_NAME,),
+    "tile": (OUTPUT_NAME, "mean", "m2"),
+    "statistics": ("mean", "m2"),
+}
+
+
+def export_onnx(
+    network: SRRAM, path: Path, precision: str = "fp32", kind: GraphKind = "frame"
+) -> None:
     """Write the network of one scale as ONNX with dynamic N, H and W.
 
-    Input and output are float32 in every precision; `fp16` casts inside (`to_half`).
+    Inputs and outputs are float32 in every precision; `fp16` casts inside (`to_half`). `frame` maps
+    `image` to `upscaled`; `tile` and `statistics` are those of `ramedge.network.tiled`, with inputs
+    `image`, `logits`, `mask` and outputs `upscaled` (`tile` only), `mean`, `m2`.
 
     Raises:
+        UsageError: the network's attention has no tiles.
         MissingExtraError: the export extra is not installed.
         ExportError: the conversion failed.
         OutputError: the file cannot be written.
@@ -48,11 +65,8 @@ def export_onnx(network: SRRAM, path: Path, precision: str = "fp32") -> None:
         import onnxsim
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "onnxsim", "export", "Export to ONNX") from None
-    graph = FrameGraph(to_half(network) if precision == "fp16" else network).eval()
-    dim = torch.export.Dim
-    shapes = {"image": {0: dim("n"), 2: dim("h"), 3: dim("w")}}
-    example = torch.zeros(2, 3, 16, 24)
-    program = _quietly_export(graph, example, shapes)
+    cast = to_half(network) if precision == "fp16" else network
+    program = _quietly_export(_graph(cast, kind).eval(), network.config, kind)
     simplified, checked = onnxsim.simplify(program)
     if not checked:
         raise ExportError("onnxsim changed the network's output; nothing was written.")
@@ -61,18 +75,31 @@ def export_onnx(network: SRRAM, path: Path, precision: str = "fp32") -> None:
         onnx.save(simplified, partial)
 
 
-def _quietly_export(
-    graph: nn.Module, example: Tensor, shapes: dict[str, dict[int, torch.export.Dim]]
-) -> onnx.ModelProto:
+def _graph(network: SRRAM, kind: GraphKind) -> nn.Module:
+    if kind == "frame":
+        return FrameGraph(network)
+    return TiledNetwork(network, upscales=kind == "tile")
+
+
+def _quietly_export(graph: nn.Module, config: NetworkConfig, kind: GraphKind) -> onnx.ModelProto:
+    dim = torch.export.Dim
+    n, h, w = dim("n"), dim("h"), dim("w")
+    image = torch.zeros(2, 3, 16, 24)
+    examples: tuple[Tensor, ...] = (image,)
+    shapes: dict[str, dict[int, torch.export.Dim]] = {"image": {0: n, 2: h, 3: w}}
+    if kind != "frame":
+        logits = torch.zeros(2, config.blocks, config.channels)
+        examples = (image, logits, torch.ones(2, 1, 16, 24))
+        shapes |= {"logits": {0: n}, "mask": {0: n, 2: h, 3: w}}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 graph,
-                (example,),
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
+                examples,
+                input_names=_INPUTS["frame" if kind == "frame" else "tile"],
+                output_names=_OUTPUTS[kind],
                 opset_version=OPSET,
                 dynamic_shapes=shapes,
                 dynamo=True,

@@ -14,6 +14,7 @@ from PIL import Image
 from ramedge.errors import GateError
 from ramedge.metrics import Agreement, agreement
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.statistics import ChannelExcitation, attention_change
 
 Images = NDArray[np.float32]
 Network = Callable[[Images], Images]
@@ -22,6 +23,9 @@ Network = Callable[[Images], Images]
 GATE_CROP = 192
 """Side of the crop of each sample photo that the gate runs: larger than twice the receptive
 field, so that the middle sees no border."""
+
+_SETTLED = 1e-6
+"""Change of the attention (0 to 1) from which on further passes are not seen in any figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,30 @@ def gate_photos() -> dict[str, Images]:
         pixels = np.asarray(crop, dtype=np.float32) / np.float32(255.0)
         crops[name] = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
     return crops
+
+
+def frame_through_tile(
+    tile: Callable[[Images, Images, Images], tuple[Images, Images, Images]],
+    excitation: ChannelExcitation,
+    images: Images,
+) -> Images:
+    """A whole image through the graph kind `tile`, so that the gate sees graph and statistic.
+
+    R passes, each with the attention of the one before, are exact from any start.
+    """
+    height, width = images.shape[2:]
+    mask = np.ones((1, 1, height, width), np.float32)
+    blocks, channels = excitation.shape
+    logits = np.zeros((blocks, channels))
+    for _ in range(blocks):
+        _, _, m2 = tile(images, logits[None].astype(np.float32), mask)
+        found = excitation.logits(m2[0].astype(np.float64) / (height * width))
+        change = attention_change(logits, found)
+        logits = found
+        if change <= _SETTLED:
+            break
+    output, _, _ = tile(images, logits[None].astype(np.float32), mask)
+    return output
 
 
 def check(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_STATM = Path("/proc/self/statm")
 _UNKNOWN = 4 * 2**30
 """Assumed where the system does not tell."""
 
@@ -18,6 +19,15 @@ def available_bytes() -> int:
     if limit is not None and used is not None:
         free = min(free, max(0, limit - used))
     return free
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now, in bytes; 0 where the system does not tell."""
+    try:
+        pages = int(_STATM.read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError, IndexError):
+        return 0
 
 
 def _system_available() -> int:

@@ -16,6 +16,7 @@ from ramedge.media.video import EncodingSettings, Frame, VideoReader, VideoWrite
 from ramedge.naming import Existing, Job, expand, plan
 from ramedge.overlap import overlap
 from ramedge.runtimes.select import RuntimeSettings
+from ramedge.tiles import TileMode
 from ramedge.upscale import TileOption, Upscaler
 
 Status = Literal["done", "skipped", "failed"]
@@ -29,6 +30,8 @@ class UpscaleSettings:
         output: a file, or a folder; `None` writes beside each input.
         tile: side of a tile in source pixels, 0 for whole frames, `None` for automatic.
         ensemble: the mean over 8 flips and turns of each frame, see `ramedge.ensemble`.
+        tile_mode: where the attention of tiles comes from, see `ramedge.tiles`.
+        memory: bytes that the process may take; `None` is what is free.
         existing: what happens to outputs that exist.
         encoding: codec and its options, for videos.
         start_seconds: where to start in a video.
@@ -41,6 +44,8 @@ class UpscaleSettings:
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     tile: TileOption = None
     ensemble: bool = False
+    tile_mode: TileMode = "exact"
+    memory: int | None = None
     existing: Existing = "refuse"
     encoding: EncodingSettings = field(default_factory=EncodingSettings)
     start_seconds: float | None = None
@@ -121,7 +126,9 @@ def upscale_files(
     """
     settings = settings or UpscaleSettings()
     observer = observer or UpscaleObserver()
-    with Upscaler(settings.runtime, settings.tile, settings.ensemble) as upscaler:
+    with Upscaler(
+        settings.runtime, settings.tile, settings.ensemble, settings.tile_mode, settings.memory
+    ) as upscaler:
         made_by = f"_{upscaler.model.network}_x{upscaler.scale}"
         sources, failures = expand([inputs] if isinstance(inputs, str) else inputs, made_by)
         jobs, skipped = plan(sources, settings.output, made_by, settings.existing)
@@ -145,7 +152,7 @@ def _upscale_file(
 ) -> FileResult:
     result = FileResult(job.source, job.target, ensemble=upscaler.ensemble)
     started, model_started = time.perf_counter(), upscaler.timing.seconds
-    upscaler.notes = list(upscaler.model.runtime.notes)
+    upscaler.start_file()
     try:
         if job.is_image:
             _upscale_image(job, upscaler, settings, observer, result)

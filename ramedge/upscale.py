@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -12,8 +11,9 @@ import numpy as np
 from ramedge.ensemble import upscale_turned
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels
-from ramedge.memory import available_bytes
+from ramedge.memory import available_bytes, resident_bytes
 from ramedge.runtimes.select import OpenedModel, RuntimeSettings, open_model
+from ramedge.tiles import FrameTiler, OnTile, TileMode
 from ramedge.tiling import TilePlan
 
 _MEMORY_SHARE = 0.7
@@ -36,9 +36,9 @@ class Timing:
 class Upscaler:
     """Upscales RGB pixels with one network.
 
-    Whole frames by default: the network's channel attention looks at the whole frame, so a
-    tile alone is, strictly, another network. With tiles each sees its own statistic; the halo
-    is the network's receptive field.
+    Whole frames by default. In tiles the result is the same: the network's channel attention
+    looks at the whole frame, so the tiles are first passed over for the frame's statistic, see
+    `ramedge.passes`; the halo is the network's receptive field.
 
     >>> import numpy as np
     >>> from ramedge import Upscaler
@@ -52,6 +52,8 @@ class Upscaler:
         settings: RuntimeSettings | None = None,
         tile: TileOption = None,
         ensemble: bool = False,
+        tile_mode: TileMode = "exact",
+        memory: int | None = None,
     ) -> None:
         """Open the model.
 
@@ -61,6 +63,8 @@ class Upscaler:
                 whole frame does not fit in the free memory.
             ensemble: the mean over the 8 flips and quarter turns of each frame, or of each tile:
                 somewhat better, 8 times as slow. See `ramedge.ensemble`.
+            tile_mode: where the attention of tiles comes from, see `ramedge.tiles`.
+            memory: bytes that this process may take; `None` is what is free.
 
         Raises:
             RamedgeError: the model cannot be opened, see `open_model`.
@@ -70,9 +74,27 @@ class Upscaler:
         self.model: OpenedModel = open_model(settings or RuntimeSettings())
         self.tile = tile
         self.ensemble = ensemble
+        self.memory = memory
+        self.tile_mode = self._possible_mode(tile_mode)
         self.timing = Timing()
         self.notes: list[str] = list(self.model.runtime.notes)
-        self.on_tile: Callable[[int, int], None] | None = None
+        self.on_tile: OnTile = lambda _done, _total: None
+        self._tiler: FrameTiler | None = None
+        self._largest_tile = 0
+        self._fast_because = "Each uses its own statistic, as asked for."
+        if self.tile_mode != tile_mode:
+            without = "The mean over flips and turns" if ensemble else "This model"
+            self._fast_because = f"{without} has no tiles that share the frame's statistic."
+
+    def _possible_mode(self, wanted: TileMode) -> TileMode:
+        can = self.model.runtime.excitation is not None and not self.ensemble
+        return wanted if can else "fast"
+
+    def start_file(self) -> None:
+        """The next frame has nothing to do with the one before; its notes begin anew."""
+        self.notes = list(self.model.runtime.notes)
+        if self._tiler is not None:
+            self._tiler.reset()
 
     @property
     def scale(self) -> int:
@@ -94,11 +116,24 @@ class Upscaler:
         if pixels.ndim != 3:
             raise UsageError(f"Expected pixels [H, W, 3], got {list(pixels.shape)}.")
         started = time.perf_counter()
-        plan = self._plan(pixels.shape[0], pixels.shape[1])
-        result = self._infer(pixels) if plan is None else self._upscale_tiles(pixels, plan)
+        result = self._upscale_in_memory(pixels)
         self.timing.seconds += time.perf_counter() - started
         self.timing.frames += 1
         return result
+
+    def _upscale_in_memory(self, pixels: Pixels) -> Pixels:
+        """Upscale; where memory runs out, halve the tile and do the same frame again."""
+        height, width = pixels.shape[:2]
+        side = self._side(height, width)
+        while True:
+            try:
+                return self._infer(pixels) if side == 0 else self._upscale_tiles(pixels, side)
+            except MemoryError:
+                side = (side if side else max(height, width)) // 2 // 16 * 16
+                if side < MIN_TILE:
+                    raise
+                self._largest_tile = side
+                self._say(f"Out of memory: the same frame again in tiles of {side} pixels.")
 
     def upscale_plane(self, plane: Pixels) -> Pixels:
         """`[H, W]` grey or alpha → `[s·H, s·W]`, through the network as three equal channels."""
@@ -109,22 +144,25 @@ class Upscaler:
         result: Pixels = np.rint(mean).astype(plane.dtype)
         return result
 
-    def _plan(self, height: int, width: int) -> TilePlan | None:
-        """The tiles of a frame, `None` for the whole frame."""
-        tile = self._automatic_tile(height, width) if self.tile is None else self.tile
-        if tile == 0:
-            return None
-        plan = TilePlan(height, width, tile, self.model.receptive_field)
+    def _side(self, height: int, width: int) -> int:
+        """Side of the tiles of a frame, 0 for the whole frame."""
+        side = self._automatic_tile(height, width) if self.tile is None else self.tile
+        if self._largest_tile:
+            side = min(side, self._largest_tile) if side else self._largest_tile
+        if side == 0:
+            return 0
+        plan = TilePlan(height, width, side, self.model.receptive_field)
         if (plan.source_height, plan.source_width) == (height, width):
-            return None  # every tile would read the whole frame
-        self._say(
-            f"Tiles of {tile} pixels with a halo of {self.model.receptive_field}: each uses its "
-            "own attention statistic, so the result differs slightly from the whole frame's."
-        )
-        return plan
+            return 0  # every tile would read the whole frame
+        return side
 
     def _automatic_tile(self, height: int, width: int) -> int:
-        budget = available_bytes() * _MEMORY_SHARE
+        if self.memory is None:
+            budget = available_bytes() * _MEMORY_SHARE
+        else:
+            budget = self.memory - resident_bytes()
+        # The frame itself stands in memory beside the network: source, result, encoder's copy.
+        budget = max(0.0, budget - 3 * height * width * (1 + 2 * self.scale**2))
         pixels = int(budget / bytes_per_pixel(self.scale))
         if height * width <= pixels:
             return 0
@@ -141,16 +179,32 @@ class Upscaler:
         frame: Pixels = runtime.infer(pixels[None])[0]
         return frame
 
-    def _upscale_tiles(self, pixels: Pixels, plan: TilePlan) -> Pixels:
+    def _upscale_tiles(self, pixels: Pixels, side: int) -> Pixels:
+        if self.tile_mode == "fast":
+            return self._upscale_alone(pixels, side)
+        halo = self.model.receptive_field
+        if self._tiler is None:
+            self._tiler = FrameTiler(self.model.runtime, halo, self.tile_mode)
+        whose = "its own" if self.tile_mode == "exact" else "the frame before's"
+        self._say(
+            f"Tiles of {side} pixels with a halo of {halo}; the whole frame's attention, {whose}."
+        )
+        return self._tiler.upscale(pixels, side, self.on_tile)
+
+    def _upscale_alone(self, pixels: Pixels, side: int) -> Pixels:
         s = self.scale
         height, width, channels = pixels.shape
-        result = np.empty((height * s, width * s, channels), pixels.dtype)
+        plan = TilePlan(height, width, side, self.model.receptive_field)
+        self._say(
+            f"Tiles of {side} pixels with a halo of {plan.halo}. {self._fast_because} "
+            "The result differs slightly from the whole frame's."
+        )
+        result: Pixels = np.empty((height * s, width * s, channels), pixels.dtype)
         for index, tile in enumerate(plan):
             upscaled = self._infer(pixels[tile.source.slices])
             kept = tile.interior.within(tile.source).scaled(s)
             result[tile.interior.scaled(s).slices] = upscaled[kept.slices]
-            if self.on_tile is not None:
-                self.on_tile(index + 1, plan.count)
+            self.on_tile(index + 1, plan.count)
         return result
 
     def _say(self, note: str) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels
+from ramedge.statistics import ChannelExcitation, Statistic, Values
+from ramedge.tiling import Window
+
+Floats = NDArray[np.float32]
+R = TypeVar("R", bound="Runtime")
 
 
 class Runtime(ABC):
@@ -24,6 +30,8 @@ class Runtime(ABC):
         scale: 2, 3 or 4.
         precision: the arithmetic that really runs: `fp32`, `bf16` or `fp16`.
         notes: fallbacks taken while opening, each one line for the user.
+        excitation: what turns the frame's variance into attention, for tiles that share it;
+            `None` where the model has no tile graph.
     """
 
     name: str
@@ -31,6 +39,7 @@ class Runtime(ABC):
     scale: int
     precision: str
     notes: tuple[str, ...] = ()
+    excitation: ChannelExcitation | None = None
 
     def infer(self, pixels: Pixels) -> Pixels:
         """Upscale RGB pixels.
@@ -67,6 +76,51 @@ class Runtime(ABC):
             raise UsageError(f"Expected float32 images, got {images.dtype}.")
         return self._infer_float(np.ascontiguousarray(images), fp32)
 
+    def infer_tile(
+        self, pixels: Pixels, logits: Values, interior: Window
+    ) -> tuple[Pixels, Statistic]:
+        """Upscale a tile with the frame's attention, and measure the tile's own statistic.
+
+        Args:
+            pixels: `[H, W, 3]` uint8 or uint16, as `infer`.
+            logits: attention logits of the frame, `[R, C]`.
+            interior: the part of the tile that counts for the statistic.
+
+        Returns:
+            `[s·H, s·W, 3]` of the same dtype, and the statistic over the interior.
+
+        Raises:
+            UsageError: another shape or dtype, or a model without a tile graph.
+        """
+        self._check_tile(pixels, logits, interior)
+        output, mean, m2 = self._infer_tile(*_tile_arrays(pixels, logits, interior))
+        return output[0], Statistic(_area(interior), _wide(mean), _wide(m2))
+
+    def infer_statistic(self, pixels: Pixels, logits: Values, interior: Window) -> Statistic:
+        """The statistic of `infer_tile` alone, without the upscaling."""
+        self._check_tile(pixels, logits, interior)
+        mean, m2 = self._infer_statistic(*_tile_arrays(pixels, logits, interior))
+        return Statistic(_area(interior), _wide(mean), _wide(m2))
+
+    def _check_tile(self, pixels: Pixels, logits: Values, interior: Window) -> None:
+        if self.excitation is None:
+            raise UsageError("This model has no graph for tiles: export it again.")
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
+            raise UsageError(f"Expected 8 or 16-bit pixels [H, W, 3], got {list(pixels.shape)}.")
+        if logits.shape != self.excitation.shape:
+            raise UsageError(f"Expected logits {self.excitation.shape}, got {logits.shape}.")
+        inside = 0 <= interior.top < interior.bottom <= pixels.shape[0]
+        if not (inside and 0 <= interior.left < interior.right <= pixels.shape[1]):
+            raise UsageError(f"{interior} does not lie in a tile {list(pixels.shape[:2])}.")
+
+    def _infer_tile(self, pixels: Pixels, logits: Floats, mask: Floats) -> tuple[Any, Any, Any]:
+        """`[1, H, W, 3]`, `[1, R, C]`, `[1, 1, H, W]` → pixels, mean and M2 with N = 1."""
+        raise NotImplementedError
+
+    def _infer_statistic(self, pixels: Pixels, logits: Floats, mask: Floats) -> tuple[Any, Any]:
+        """As `_infer_tile`, without the pixels."""
+        raise NotImplementedError
+
     @abstractmethod
     def _infer_pixels(self, pixels: Pixels) -> Pixels: ...
 
@@ -76,7 +130,7 @@ class Runtime(ABC):
     def close(self) -> None:  # noqa: B027  # most back ends have nothing to free
         """Free what the runtime holds. It must not be used afterwards."""
 
-    def __enter__(self) -> Runtime:
+    def __enter__(self: R) -> R:
         return self
 
     def __exit__(
@@ -86,3 +140,20 @@ class Runtime(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _tile_arrays(pixels: Pixels, logits: Values, interior: Window) -> tuple[Pixels, Floats, Floats]:
+    mask = np.zeros((1, 1, *pixels.shape[:2]), np.float32)
+    rows, columns = interior.slices
+    mask[:, :, rows, columns] = 1.0
+    contiguous: Pixels = np.ascontiguousarray(pixels[None])  # type: ignore[assignment]
+    return contiguous, logits[None].astype(np.float32), mask
+
+
+def _area(window: Window) -> int:
+    return window.height * window.width
+
+
+def _wide(values: NDArray[Any]) -> Values:
+    wide: Values = values[0].astype(np.float64)
+    return wide

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ramedge.errors import MissingExtraError, WeightsError
 
+Floats = NDArray[np.float32]
+
 
 class OnnxRuntimeSession:
     """An ONNX file of ours: float32 image in, float32 image out."""
@@ -29,7 +31,15 @@ class OnnxRuntimeSession:
             raise WeightsError(f"{model} is not a model ONNX Runtime reads: {reason}") from None
         self._input = self._session.get_inputs()[0].name
 
-    def infer_float(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def infer_float(self, images: Floats) -> Floats:
         """RGB in [0, 1], `[N, 3, H, W]` → `[N, 3, s·H, s·W]`, not clipped."""
-        result: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
+        result: Floats = self._session.run(None, {self._input: images})[0]
         return result
+
+    def infer_tile_float(
+        self, images: Floats, logits: Floats, mask: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """The graph kind `tile`: see `ramedge.network.tiled.TiledNetwork.forward`."""
+        inputs = {"image": images, "logits": logits, "mask": mask}
+        output, mean, m2 = self._session.run(None, inputs)
+        return output, mean, m2

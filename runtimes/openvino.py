@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.media.frames import Pixels
-from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.base import Floats, Runtime
+from ramedge.statistics import load_excitation
 
 if TYPE_CHECKING:
     import openvino
 
 _OPENVINO_PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+GraphKind = Literal["frame", "tile", "statistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class TileModel:
+    """What tiles with the frame's attention need.
+
+    Attributes:
+        model: `.onnx` or `.xml` of the graph kind `tile`.
+        excitation: safetensors of `ramedge.statistics.save_excitation`.
+    """
+
+    model: Path
+    excitation: Path
 
 
 @lru_cache(maxsize=1)
@@ -50,7 +68,12 @@ class OpenVinoRuntime(Runtime):
     name = "openvino"
 
     def __init__(
-        self, model: Path, scale: int, precision: str = "auto", device: str = "auto"
+        self,
+        model: Path,
+        scale: int,
+        precision: str = "auto",
+        device: str = "auto",
+        tiles: TileModel | None = None,
     ) -> None:
         """Read `model` and choose the arithmetic.
 
@@ -60,6 +83,7 @@ class OpenVinoRuntime(Runtime):
             precision: `fp32`; `fp16`, half precision where the device computes in it; or
                 `auto`, the fastest of them.
             device: an OpenVINO device such as `CPU` or `GPU`; `auto` is the CPU.
+            tiles: the graph for tiles with the frame's attention, where there is one.
 
         Raises:
             RuntimeUnavailableError: OpenVINO or the device is not there.
@@ -69,12 +93,18 @@ class OpenVinoRuntime(Runtime):
         self.scale = scale
         self.device = "CPU" if device == "auto" else device.upper()
         self.precision, self.notes = self._choose_precision(precision)
+        self._models: dict[GraphKind, openvino.Model] = {"frame": self._read(model)}
+        if tiles is not None:
+            self._models["tile"] = self._read(tiles.model)
+            self.excitation = load_excitation(tiles.excitation)
+        self._compiled: dict[tuple[GraphKind, str, str], Any] = {}
+
+    def _read(self, model: Path) -> openvino.Model:
         try:
-            self._model = self._core.read_model(model)
+            return self._core.read_model(model)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"{model} is not a model that OpenVINO reads: {reason}") from None
-        self._compiled: dict[tuple[str, str], Any] = {}
 
     def _choose_precision(self, wanted: str) -> tuple[str, tuple[str, ...]]:
         try:
@@ -95,24 +125,42 @@ class OpenVinoRuntime(Runtime):
         return "fp32", (note,)
 
     def _infer_pixels(self, pixels: Pixels) -> Pixels:
-        # Half precision holds 8-bit pixels well but not 16-bit ones.
-        result: Pixels = self._run(pixels, fp32=pixels.dtype == np.uint16)
+        result: Pixels = self._run("frame", pixels, fp32=_needs_fp32(pixels))[0]
         return result
 
-    def _infer_float(self, images: NDArray[np.float32], fp32: bool) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._run(images, fp32)
+    def _infer_float(self, images: Floats, fp32: bool) -> Floats:
+        result: Floats = self._run("frame", images, fp32=fp32)[0]
         return result
 
-    def _run(self, values: NDArray[Any], fp32: bool) -> NDArray[Any]:
-        key = values.dtype.name, "fp32" if fp32 else self.precision
+    def infer_tile_float(
+        self, images: Floats, logits: Floats, mask: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """The bare graph kind `tile`: see `ramedge.network.tiled.TiledNetwork.forward`."""
+        output, mean, m2 = self._run("tile", images, logits, mask, fp32=False)
+        return output, mean, m2
+
+    def _infer_tile(self, pixels: Pixels, logits: Floats, mask: Floats) -> tuple[Any, Any, Any]:
+        output, mean, m2 = self._run("tile", pixels, logits, mask, fp32=_needs_fp32(pixels))
+        return output, mean, m2
+
+    def _infer_statistic(self, pixels: Pixels, logits: Floats, mask: Floats) -> tuple[Any, Any]:
+        mean, m2 = self._run("statistics", pixels, logits, mask, fp32=_needs_fp32(pixels))
+        return mean, m2
+
+    def _run(self, kind: GraphKind, *values: NDArray[Any], fp32: bool) -> list[NDArray[Any]]:
+        key = kind, values[0].dtype.name, "fp32" if fp32 else self.precision
         if key not in self._compiled:
             self._compiled[key] = self._compile(*key)
         request = self._compiled[key]
-        result: NDArray[Any] = request.infer([values], share_inputs=True)[0].copy()
-        return result
+        results = request.infer(list(values), share_inputs=True)
+        return [results[index].copy() for index in range(len(results))]
 
-    def _compile(self, dtype: str, precision: str) -> Any:
-        model = self._model if dtype == "float32" else _with_pixels(self._model, dtype)
+    def _compile(self, kind: GraphKind, dtype: str, precision: str) -> Any:
+        model = self._models["frame" if kind == "frame" else "tile"]
+        if kind == "statistics":
+            model = _without_upscaling(model)
+        if dtype != "float32":
+            model = _with_pixels(model, dtype, upscales=kind != "statistics")
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
@@ -131,21 +179,37 @@ class OpenVinoRuntime(Runtime):
         self._compiled.clear()
 
 
-def _with_pixels(network: openvino.Model, dtype: str) -> openvino.Model:
+def _needs_fp32(pixels: Pixels) -> bool:
+    # Half precision holds 8-bit pixels well but not 16-bit ones.
+    return pixels.dtype == np.uint16
+
+
+def _without_upscaling(tile: openvino.Model) -> openvino.Model:
+    """The graph kind `statistics`: what the outputs `mean` and `m2` of a tile need."""
+    from openvino import Model
+
+    tile = tile.clone()
+    kept = [tile.output(name).get_node() for name in ("mean", "m2")]
+    return Model(kept, tile.get_parameters(), f"{tile.get_friendly_name()}_statistics")
+
+
+def _with_pixels(network: openvino.Model, dtype: str, upscales: bool) -> openvino.Model:
     """The network between NHWC integer pixels: scaled to [0, 1], back, clipped and rounded."""
     from openvino import Model
     from openvino import opset13 as ops
 
     peak = float(np.iinfo(dtype).max)
     network = network.clone()
-    image, output = network.input(0), network.output(0)
+    image, *others = network.get_parameters()
     pixels = ops.parameter([-1, -1, -1, 3], np.dtype(dtype), name="pixels")
     scaled = ops.multiply(ops.convert(pixels, "f32"), np.float32(1.0 / peak))
     planar = ops.transpose(scaled, np.array([0, 3, 1, 2]))
-    for consumer in image.get_target_inputs():
+    for consumer in image.output(0).get_target_inputs():
         consumer.replace_source_output(planar.output(0))
-    result = output.get_node().input_value(0)
-    levels = ops.clamp(ops.multiply(result, np.float32(peak)), 0.0, peak)
-    rounded = ops.convert(ops.round(levels, "half_to_even"), np.dtype(dtype))
-    packed = ops.transpose(rounded, np.array([0, 2, 3, 1]))
-    return Model([packed], [pixels], f"{network.get_friendly_name()}_{dtype}")
+    results: list[Any] = [output.get_node() for output in network.outputs]
+    if upscales:
+        levels = ops.clamp(ops.multiply(results[0].input_value(0), np.float32(peak)), 0.0, peak)
+        rounded = ops.convert(ops.round(levels, "half_to_even"), np.dtype(dtype))
+        results[0] = ops.result(ops.transpose(rounded, np.array([0, 2, 3, 1])))
+    name = f"{network.get_friendly_name()}_{dtype}"
+    return Model(results, [pixels, *others], name)

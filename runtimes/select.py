@@ -11,7 +11,7 @@ from ramedge.errors import MissingExtraError, UsageError
 from ramedge.export.artifact import Artifact, load_artifact
 from ramedge.network.config import SUPPORTED_SCALES
 from ramedge.runtimes.base import Runtime
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
 from ramedge.weights import shipped_artifact, shipped_weights
 
 RuntimeName = Literal["auto", "torch", "openvino"]
@@ -95,7 +95,12 @@ def _open_artifact(artifact: Artifact, settings: RuntimeSettings) -> OpenedModel
     if settings.runtime == "torch":
         raise UsageError("PyTorch runs weights (.safetensors), not exported models.")
     _check_scale(settings, (manifest.scale,), artifact.folder)
-    runtime = OpenVinoRuntime(artifact.model, manifest.scale, settings.precision, settings.device)
+    tiles = None
+    if artifact.has_tiles:
+        tiles = TileModel(artifact.folder / manifest.tile, artifact.folder / manifest.excitation)
+    runtime = OpenVinoRuntime(
+        artifact.model, manifest.scale, settings.precision, settings.device, tiles
+    )
     chosen = "asked for" if settings.runtime == "openvino" else "the default for exported models"
     return OpenedModel(
         runtime=runtime,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +11,8 @@ from numpy.typing import NDArray
 from ramedge.errors import RuntimeUnavailableError
 from ramedge.media.frames import Pixels
 from ramedge.network.srram import SRRAM
-from ramedge.runtimes.base import Runtime
+from ramedge.network.tiled import TiledNetwork, excitation_of
+from ramedge.runtimes.base import Floats, Runtime
 
 
 class TorchRuntime(Runtime):
@@ -42,22 +45,45 @@ class TorchRuntime(Runtime):
         self.scale = network.config.scales[0]
         self._autocast = precision == "fp16" and self._device.type == "cuda"
         self.precision = "fp16" if self._autocast else "fp32"
+        if network.config.attention == "ram":
+            self.excitation = excitation_of(network)
+            self._tile = TiledNetwork(network)
+            self._statistic = TiledNetwork(network, upscales=False)
         if precision == "fp16" and not self._autocast:
             self.notes = ("PyTorch computes in FP32 on a CPU.",)
 
     def _infer_pixels(self, pixels: Pixels) -> Pixels:
-        peak = float(np.iinfo(pixels.dtype).max)
-        wide = pixels.dtype == np.uint16
         with torch.inference_mode():
-            # torch has few operations for uint16: it crosses over as int32. It warns of pixels
-            # that it may not write to, as Pillow's are: those are copied.
-            values = torch.from_numpy(pixels.astype(np.int32) if wide else _writable(pixels))
-            image = values.to(self._device).permute(0, 3, 1, 2).float() * (1.0 / peak)
-            output = self._forward(image, half=self._autocast and not wide)
-            levels = (output * peak).clamp_(0.0, peak).round_().permute(0, 2, 3, 1)
-            packed = levels.to(torch.int32 if wide else torch.uint8).contiguous().cpu().numpy()
-        result: Pixels = packed.astype(np.uint16) if wide else packed
-        return result
+            image, half = self._image(pixels)
+            return _packed(self._forward(image, half), pixels.dtype)
+
+    def _infer_tile(self, pixels: Pixels, logits: Floats, mask: Floats) -> tuple[Any, Any, Any]:
+        output, mean, m2 = self._run_tile(self._tile, pixels, logits, mask)
+        return _packed(output.float(), pixels.dtype), mean.cpu().numpy(), m2.cpu().numpy()
+
+    def _infer_statistic(self, pixels: Pixels, logits: Floats, mask: Floats) -> tuple[Any, Any]:
+        mean, m2 = self._run_tile(self._statistic, pixels, logits, mask)
+        return mean.cpu().numpy(), m2.cpu().numpy()
+
+    def _run_tile(
+        self, network: TiledNetwork, pixels: Pixels, logits: Floats, mask: Floats
+    ) -> tuple[torch.Tensor, ...]:
+        with torch.inference_mode():
+            image, half = self._image(pixels)
+            given = (torch.from_numpy(values).to(self._device) for values in (logits, mask))
+            with torch.autocast(self._device.type, torch.float16, enabled=half):
+                outputs: tuple[torch.Tensor, ...] = network(image, *given)
+        return outputs
+
+    def _image(self, pixels: Pixels) -> tuple[torch.Tensor, bool]:
+        """Pixels as `[N, 3, H, W]` in [0, 1], and whether they bear half precision."""
+        wide = pixels.dtype == np.uint16
+        # torch has few operations for uint16: it crosses over as int32. It warns of pixels
+        # that it may not write to, as Pillow's are: those are copied.
+        values = torch.from_numpy(pixels.astype(np.int32) if wide else _writable(pixels))
+        peak = float(np.iinfo(pixels.dtype).max)
+        image = values.to(self._device).permute(0, 3, 1, 2).float() * (1.0 / peak)
+        return image, self._autocast and not wide
 
     def _infer_float(self, images: NDArray[np.float32], fp32: bool) -> NDArray[np.float32]:
         half = self._autocast and not fp32
@@ -74,3 +100,13 @@ class TorchRuntime(Runtime):
 
 def _writable(pixels: Pixels) -> Pixels:
     return pixels if pixels.flags.writeable else pixels.copy()
+
+
+def _packed(output: torch.Tensor, dtype: np.dtype[Any]) -> Pixels:
+    """`[N, 3, H, W]` in [0, 1] → `[N, H, W, 3]` integers, clipped, then rounded half to even."""
+    peak = float(np.iinfo(dtype).max)
+    levels = (output * peak).clamp(0.0, peak).round().permute(0, 2, 3, 1)
+    wide = dtype == np.uint16
+    packed = levels.to(torch.int32 if wide else torch.uint8).contiguous().cpu().numpy()
+    result: Pixels = packed.astype(np.uint16) if wide else packed
+    return result

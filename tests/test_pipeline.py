@@ -97,7 +97,7 @@ def test_tiles_cover_the_picture_and_say_what_they_cost(tmp_path: Path) -> None:
     with Image.open(sample_photo("chelsea.png")) as opened:
         opened.convert("RGB").crop((100, 80, 220, 190)).save(tmp_path / "in.png")
     upscale_one(tmp_path / "in.png", tmp_path / "whole.png")
-    settings = UpscaleSettings(output=tmp_path / "tiles.png", tile=24)
+    settings = UpscaleSettings(output=tmp_path / "tiles.png", tile=24, tile_mode="fast")
     (result,) = upscale_files([str(tmp_path / "in.png")], settings)
     assert any("halo of 34" in note for note in result.notes)
     whole, tiles = (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +36,14 @@ from ramedge.runtimes.select import RuntimeSettings
 from ramedge.upscale import TileOption
 
 
+class TileModeChoice(str, Enum):
+    """Where the attention of tiles comes from."""
+
+    exact = "exact"
+    follow = "follow"
+    fast = "fast"
+
+
 def upscale(
     inputs: Annotated[list[str], typer.Argument(help="Images, videos, folders or globs.")],
     output: Annotated[
@@ -46,6 +56,17 @@ def upscale(
     precision: PrecisionOption = PrecisionChoice.auto,
     device: Device = "auto",
     tile: TileText = "auto",
+    tile_mode: Annotated[
+        TileModeChoice,
+        typer.Option(
+            help="Attention of tiles: exact (the whole frame's), follow (the frame before's) or "
+            "fast (each tile's own, seams possible)."
+        ),
+    ] = TileModeChoice.exact,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Memory to stay within, for example 2GiB. Default: what is free."),
+    ] = None,
     ensemble: Ensemble = False,
     overwrite: Annotated[bool, typer.Option("-y", help="Overwrite outputs that exist.")] = False,
     skip: Annotated[bool, typer.Option("-n", help="Skip inputs whose output exists.")] = False,
@@ -83,6 +104,8 @@ def upscale(
             device=device,
         ),
         tile=_parse_tile(tile),
+        tile_mode=tile_mode.value,
+        memory=None if memory is None else _parse_memory(memory),
         ensemble=ensemble,
         existing=_existing(overwrite, skip),
         encoding=EncodingSettings(
@@ -120,6 +143,13 @@ def _parse_tile(text: str) -> TileOption:
         return int(text)
     except ValueError:
         raise UsageError(f"--tile {text!r}: use auto, 0 or a number of pixels.") from None
+
+
+def _parse_memory(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"--memory {text!r}: write it as 2GiB or 800MiB.")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
 def _pixels(megapixels: float) -> int:

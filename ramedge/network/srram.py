@@ -110,10 +110,15 @@ class SRRAM(nn.Module):
                 std = math.sqrt(_BLOCK_INIT_FACTOR / self.config.blocks / fan_in)
                 nn.init.normal_(conv.weight, std=std)
 
-    def features(self, image: Tensor) -> Tensor:
-        """F_f of the paper (Eq. 2 and 3): `[N, 3, H, W]` in [0, 1] → `[N, C, H, W]`."""
+    def enter(self, image: Tensor) -> Tensor:
+        """F_0 of the paper (Eq. 1): `[N, 3, H, W]` in [0, 1] → `[N, C, H, W]`."""
         shifted = (image.float() * PEAK - self.mean).to(self.head.weight.dtype)
         first: Tensor = self.head(shifted)
+        return first
+
+    def features(self, image: Tensor) -> Tensor:
+        """F_f of the paper (Eq. 2 and 3): `[N, 3, H, W]` in [0, 1] → `[N, C, H, W]`."""
+        first = self.enter(image)
         features = first
         for block in self.blocks:
             features = block(features)

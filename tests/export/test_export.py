@@ -83,10 +83,10 @@ def test_openvino_artifact_of_each_scale(scale: int, tmp_path: Path) -> None:
     assert (manifest.scale, manifest.precision, manifest.runtime) == (scale, "fp32", "openvino")
     assert manifest.gate["psnr"] >= 80
     assert manifest.receptive_field == config.receptive_field(scale)
-    assert set(manifest.files) == {"model.xml", "model.bin"}
-    assert sorted(p.name for p in artifact.folder.iterdir()) == [
-        "manifest.json", "model.bin", "model.xml",
-    ]  # fmt: skip
+    files = {"attention.safetensors", "model.xml", "model.bin", "tile.xml", "tile.bin"}
+    assert set(manifest.files) == files
+    assert {p.name for p in artifact.folder.iterdir()} == files | {"manifest.json"}
+    assert manifest.gate["tile"]["psnr"] >= 80
 
 
 def test_weights_without_the_scale_are_refused(small_weights: Path, tmp_path: Path) -> None:

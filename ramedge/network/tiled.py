@@ -1,0 +1,99 @@
+"""The network on a tile of a frame: attention from outside, the tile's own statistic to outside.
+
+The channel attention pools the variance of the whole frame (paper, Eq. 6), so a tile by itself is
+another network. Here the attention's logits are an input, and what the tile contributes to the
+frame's variance is an output, to be merged over the tiles of a frame (`ramedge.statistics`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ramedge.errors import UsageError
+from ramedge.network.attention import FusedAttention
+from ramedge.network.srram import SRRAM, ResidualAttentionBlock
+from ramedge.statistics import ChannelExcitation, Values
+
+
+class TiledNetwork(nn.Module):
+    """The graph kinds `tile` and `statistics` of a network of one scale.
+
+    Shares the weights of the network it is made from.
+
+    Raises:
+        UsageError: the network's attention is not the paper's, or it has several scales.
+    """
+
+    def __init__(self, network: SRRAM, upscales: bool = True) -> None:
+        """Wrap `network`; without `upscales` it is the graph kind `statistics`."""
+        super().__init__()
+        if network.config.attention != "ram":
+            raise UsageError(
+                f"Tiles with the frame's attention are for networks with the attention ram, not "
+                f"{network.config.attention}."
+            )
+        if len(network.config.scales) != 1:
+            raise UsageError("Tiles need the network of one scale: use take(scale).")
+        self.network = network
+        self.upscales = upscales
+
+    def forward(self, image: Tensor, logits: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Run a tile.
+
+        Args:
+            image: `[N, 3, H, W]` in [0, 1].
+            logits: the frame's channel attention before the sigmoid, `[N, R, C]` float32.
+            mask: `[N, 1, H, W]` float32, 1 on the interior that counts for the statistic, 0
+                elsewhere; at least one 1.
+
+        Returns:
+            `[N, 3, s·H, s·W]` in [0, 1], not clipped (`tile` only), and the mean and the sum of
+            squared differences from it (M2) over the interior, `[N, R, C]` float32 each.
+        """
+        network = self.network
+        first = network.enter(image)
+        features = first
+        share = mask / mask.sum(dim=(2, 3), keepdim=True)
+        means, squares = [], []
+        for index, block in enumerate(network.blocks):
+            assert isinstance(block, ResidualAttentionBlock)
+            attention = block.attention
+            assert isinstance(attention, FusedAttention)
+            transformed = block.transform(features)
+            mean, m2 = _interior_statistic(transformed, share, mask)
+            means.append(mean)
+            squares.append(m2)
+            channel = logits[:, index, :, None, None]
+            features = features + attention.recalibrate(transformed, channel)
+        statistic = torch.stack(means, dim=1), torch.stack(squares, dim=1)
+        if not self.upscales:
+            return statistic
+        fused = first + network.body(features)
+        return network.reconstruct(fused, network.config.scales[0]), *statistic
+
+
+def excitation_of(network: SRRAM) -> ChannelExcitation:
+    """The channel attention's two layers of every block, for use without torch."""
+    parts: list[list[Values]] = [[], [], [], []]
+    for block in network.blocks:
+        assert isinstance(block, ResidualAttentionBlock)
+        attention = block.attention
+        assert isinstance(attention, FusedAttention)
+        excitation = attention.excitation
+        for layer, (weights, biases) in zip(
+            (excitation.fc1, excitation.fc2), (parts[:2], parts[2:]), strict=True
+        ):
+            assert layer.bias is not None
+            weights.append(layer.weight.detach()[:, :, 0, 0].cpu().double().numpy())
+            biases.append(layer.bias.detach().cpu().double().numpy())
+    return ChannelExcitation(*(np.stack(part) for part in parts))
+
+
+def _interior_statistic(x: Tensor, share: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and M2 of `[N, C, H, W]` over the mask, `[N, C]` each, in FP32."""
+    x = x.float()
+    mean = (x * share).sum(dim=(2, 3), keepdim=True)
+    centred = (x - mean) * mask
+    return mean[:, :, 0, 0], (centred * centred).sum(dim=(2, 3))
