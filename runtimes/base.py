@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -50,13 +52,15 @@ class Runtime(ABC):
 
         Raises:
             UsageError: another shape or dtype.
+            MemoryError: the device's memory does not suffice.
         """
         if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
             raise UsageError(f"Expected pixels [N, H, W, 3], got {list(pixels.shape)}.")
         if pixels.dtype not in (np.uint8, np.uint16):
             raise UsageError(f"Expected uint8 or uint16 pixels, got {pixels.dtype}.")
         contiguous: Pixels = np.ascontiguousarray(pixels)  # type: ignore[assignment]
-        return self._infer_pixels(contiguous)
+        with _memory_errors():
+            return self._infer_pixels(contiguous)
 
     def infer_float(self, images: NDArray[np.float32], fp32: bool = False) -> NDArray[np.float32]:
         """The bare network, for comparisons and for means over several of its outputs.
@@ -69,12 +73,14 @@ class Runtime(ABC):
 
         Raises:
             UsageError: another shape or dtype.
+            MemoryError: the device's memory does not suffice.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise UsageError(f"Expected images [N, 3, H, W], got {list(images.shape)}.")
         if images.dtype != np.float32:
             raise UsageError(f"Expected float32 images, got {images.dtype}.")
-        return self._infer_float(np.ascontiguousarray(images), fp32)
+        with _memory_errors():
+            return self._infer_float(np.ascontiguousarray(images), fp32)
 
     def infer_tile(
         self, pixels: Pixels, logits: Values, interior: Window
@@ -91,15 +97,18 @@ class Runtime(ABC):
 
         Raises:
             UsageError: another shape or dtype, or a model without a tile graph.
+            MemoryError: the device's memory does not suffice.
         """
         self._check_tile(pixels, logits, interior)
-        output, mean, m2 = self._infer_tile(*_tile_arrays(pixels, logits, interior))
+        with _memory_errors():
+            output, mean, m2 = self._infer_tile(*_tile_arrays(pixels, logits, interior))
         return output[0], Statistic(_area(interior), _wide(mean), _wide(m2))
 
     def infer_statistic(self, pixels: Pixels, logits: Values, interior: Window) -> Statistic:
         """The statistic of `infer_tile` alone, without the upscaling."""
         self._check_tile(pixels, logits, interior)
-        mean, m2 = self._infer_statistic(*_tile_arrays(pixels, logits, interior))
+        with _memory_errors():
+            mean, m2 = self._infer_statistic(*_tile_arrays(pixels, logits, interior))
         return Statistic(_area(interior), _wide(mean), _wide(m2))
 
     def _check_tile(self, pixels: Pixels, logits: Values, interior: Window) -> None:
@@ -140,6 +149,21 @@ class Runtime(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate", "bad_alloc")
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Back ends report exhausted memory as any RuntimeError: make it a MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).lower()
+        if any(words in text for words in _OUT_OF_MEMORY):
+            raise MemoryError(str(error).strip().splitlines()[0]) from None
+        raise
 
 
 def _tile_arrays(pixels: Pixels, logits: Values, interior: Window) -> tuple[Pixels, Floats, Floats]:
