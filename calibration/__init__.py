@@ -1,1 +1,1 @@
-"""Calibration of INT8 engines (to come)."""
+"""INT8: calibration pictures, and the audit of quantized models."""
