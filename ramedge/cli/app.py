@@ -10,6 +10,7 @@ from ramedge import __version__
 from ramedge.cli import console
 from ramedge.cli.eval import evaluate_folders
 from ramedge.cli.export import export
+from ramedge.cli.study import study
 from ramedge.cli.train import train
 from ramedge.cli.upscale import upscale
 
@@ -24,6 +25,7 @@ app.command()(upscale)
 app.command("eval")(evaluate_folders)
 app.command()(export)
 app.command()(train)
+app.command()(study)
 
 
 def _print_version(wanted: bool) -> None:

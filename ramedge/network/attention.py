@@ -126,7 +126,10 @@ class PooledSpatialAttention(nn.Module):
         self.conv = nn.Conv2d(2, 1, 7, padding=3)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
-        pooled = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
+        # max, whose gradient follows the index, and not amax, whose gradient looks for the value:
+        # compiled in bfloat16, the backward pass rounds `x` anew, finds none equal, and is NaN.
+        strongest = x.max(dim=1, keepdim=True).values
+        pooled = torch.cat([x.mean(dim=1, keepdim=True), strongest], dim=1)
         return torch.sigmoid(self.conv(pooled)) * x
 
 

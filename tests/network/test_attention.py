@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -135,3 +136,17 @@ def test_every_attention_keeps_the_shape(name: str, size: tuple[int, int]) -> No
 
 def test_the_names_of_the_settings_are_the_mechanisms_built() -> None:
     assert set(ATTENTION_NAMES) == set(ATTENTIONS)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+def test_cbam_compiled_in_bfloat16_has_a_gradient() -> None:
+    """The gradient of a maximum must not hang on finding the value again after rounding."""
+    torch.manual_seed(0)
+    attention = ATTENTIONS["cbam"](16, 4)
+    compiled = torch.compile(attention)
+    x = torch.randn(2, 16, 8, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        compiled(x.bfloat16()).float().square().sum().backward()
+    assert x.grad is not None
+    assert bool(torch.isfinite(x.grad).all())
+    assert all(bool(torch.isfinite(parameter.grad).all()) for parameter in attention.parameters())
