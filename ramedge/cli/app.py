@@ -8,6 +8,7 @@ import typer
 
 from ramedge import __version__
 from ramedge.cli import console
+from ramedge.cli.doctor import doctor
 from ramedge.cli.eval import evaluate_folders
 from ramedge.cli.export import export
 from ramedge.cli.study import study
@@ -26,6 +27,7 @@ app.command("eval")(evaluate_folders)
 app.command()(export)
 app.command()(train)
 app.command()(study)
+app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,7 +16,7 @@ def test_version(ramedge) -> None:
     assert ended.out.strip() == f"ramedge {package.__version__}"
 
 
-@pytest.mark.parametrize("command", ["upscale", "eval", "export", "train", "study"])
+@pytest.mark.parametrize("command", ["upscale", "eval", "export", "train", "study", "doctor"])
 def test_every_command_explains_itself(ramedge, command: str) -> None:
     assert ramedge("--help").out.count(command) >= 1
     ended = ramedge(command, "--help")

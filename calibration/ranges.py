@@ -1,0 +1,149 @@
+"""Ranges of activations, measured once on real pictures, and the ways to choose one from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ramedge.calibration.frames import CalibrationFrame
+from ramedge.errors import ExportError, MissingExtraError
+
+Method = Literal["minmax", "percentile", "entropy", "mse"]
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy", "mse")
+
+LEVELS = 127
+"""Largest magnitude of symmetric int8: -128 is not used, so that both sides are alike."""
+PERCENTILE = 99.995
+_BINS = 2048
+_CANDIDATES = 128
+_SMALLEST_SHARE = 0.2
+"""Smallest share of the largest magnitude that a threshold may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Magnitudes:
+    """How often which magnitudes of a tensor occur.
+
+    Attributes:
+        counts: of |x| in equal bins from 0 to `largest`, `[2048]` int64.
+        largest: largest |x|.
+    """
+
+    counts: NDArray[np.int64]
+    largest: float
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Middle of each bin."""
+        width = self.largest / len(self.counts)
+        middles: NDArray[np.float64] = np.arange(0.5, len(self.counts)) * width
+        return middles
+
+    def threshold(self, method: Method) -> float:
+        """The magnitude that becomes 127; larger ones are clipped to it.
+
+        `minmax`: the largest. `percentile`: 99.995 % are at most as large. `mse`: the least mean
+        squared error of rounding and clipping together. `entropy`: the least Kullback-Leibler
+        divergence, onnxruntime's (after Migacz, "8-bit inference with TensorRT", GTC 2017).
+        """
+        return _THRESHOLDS[method](self)
+
+
+def measure(
+    model: Path, tensors: Sequence[str], frames: Sequence[CalibrationFrame]
+) -> dict[str, Magnitudes]:
+    """Run an FP32 model on pictures and count the magnitudes of some of its tensors.
+
+    Two runs over the pictures: the first finds the largest magnitudes. One picture is in memory at
+    a time.
+
+    Raises:
+        MissingExtraError: the export extra is not installed.
+        ExportError: a tensor holds NaN, infinity or nothing but zero.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise MissingExtraError("onnxruntime", "export", "Calibration") from None
+    network = onnx.load(model)
+    names = list(dict.fromkeys(tensors))
+    inputs = {value.name for value in network.graph.input}
+    for name in names:
+        if name not in inputs:
+            network.graph.output.append(onnx.ValueInfoProto(name=name))
+    session = onnxruntime.InferenceSession(
+        network.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    image = session.get_inputs()[0].name
+    wanted = [name for name in names if name not in inputs]
+
+    def run(frame: CalibrationFrame) -> dict[str, NDArray[np.float32]]:
+        found = dict(zip(wanted, session.run(wanted, {image: frame.image}), strict=True))
+        return {name: np.abs(found.get(name, frame.image)) for name in names}
+
+    largest = dict.fromkeys(names, 0.0)
+    for frame in frames:
+        for name, values in run(frame).items():
+            largest[name] = max(largest[name], float(values.max()))
+    for name, value in largest.items():
+        if not np.isfinite(value) or value == 0.0:
+            raise ExportError(f"{name} holds nothing but zero, or NaN or infinity: not quantized.")
+    counts = {name: np.zeros(_BINS, np.int64) for name in names}
+    for frame in frames:
+        for name, values in run(frame).items():
+            counts[name] += np.histogram(values, _BINS, (0.0, largest[name]))[0]
+    return {name: Magnitudes(counts[name], largest[name]) for name in names}
+
+
+def _minmax(magnitudes: Magnitudes) -> float:
+    return magnitudes.largest
+
+
+def _percentile(magnitudes: Magnitudes) -> float:
+    share = np.cumsum(magnitudes.counts) / magnitudes.counts.sum()
+    last = int(np.searchsorted(share, PERCENTILE / 100))
+    return magnitudes.largest * (min(last, len(share) - 1) + 1) / len(share)
+
+
+def _mse(magnitudes: Magnitudes) -> float:
+    centres, weights = magnitudes.centres, magnitudes.counts
+    candidates = np.linspace(_SMALLEST_SHARE, 1.0, _CANDIDATES) * magnitudes.largest
+    errors = []
+    for threshold in candidates:
+        step = threshold / LEVELS
+        # Inside, a value is anywhere between two levels: step²/12. Outside, it is clipped.
+        clipped = np.maximum(centres - threshold, 0.0) ** 2
+        errors.append(
+            float((weights * np.where(centres <= threshold, step**2 / 12, clipped)).sum())
+        )
+    return float(candidates[int(np.argmin(errors))])
+
+
+def _entropy(magnitudes: Magnitudes) -> float:
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    # Its histograms reach from -largest to largest; |x| falls on both sides alike.
+    both = np.concatenate([magnitudes.counts[::-1], magnitudes.counts])
+    paired = both.reshape(-1, 2).sum(axis=1)
+    edges = np.linspace(-magnitudes.largest, magnitudes.largest, len(paired) + 1)
+    collector = HistogramCollector("entropy", True, len(paired), 2 * LEVELS + 2, PERCENTILE, {})
+    histogram = (paired, edges, -magnitudes.largest, magnitudes.largest, magnitudes.largest)
+    found = collector.get_entropy_threshold(histogram, 2 * LEVELS + 2)
+    return float(max(abs(float(found[0])), abs(float(found[1]))))
+
+
+_THRESHOLDS = MappingProxyType(
+    {"minmax": _minmax, "percentile": _percentile, "mse": _mse, "entropy": _entropy}
+)
+
+
+def thresholds(measured: Mapping[str, Magnitudes], method: Method) -> dict[str, float]:
+    """The threshold of every tensor by one method."""
+    return {name: magnitudes.threshold(method) for name, magnitudes in measured.items()}

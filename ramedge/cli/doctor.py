@@ -1,0 +1,52 @@
+"""`ramedge doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ramedge.cli import console
+from ramedge.cli.options import check_json_output
+from ramedge.doctor import Check, Diagnosis, diagnose
+from ramedge.files import write_text
+
+_COLOURS = {"ok": "green", "missing": "yellow", "broken": "red"}
+
+
+def doctor(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the diagnosis to this file, too.")
+    ] = None,
+) -> None:
+    """Say what works on this machine, and how to mend what does not.
+
+    The exit code is 0 where upscaling on the CPU works, whatever else is missing.
+    """
+    if json_file is not None:
+        check_json_output(json_file)
+    with console.stderr.status("Looking"):
+        found = diagnose()
+    console.stdout.print(_table(found))
+    if json_file is not None:
+        write_text(json_file, json.dumps(found.as_dict(), indent=2) + "\n")
+    if not found.works:
+        console.error("Upscaling does not work here: see the lines marked broken.")
+        raise typer.Exit(1)
+    console.stdout.print("Upscaling works.")
+
+
+def _table(found: Diagnosis) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("part", "status", "what", "remedy"):
+        table.add_column(column, overflow="fold", no_wrap=column in {"part", "status"})
+    for check in found.checks:
+        table.add_row(check.name, _status(check), check.detail, check.remedy)
+    return table
+
+
+def _status(check: Check) -> str:
+    return f"[{_COLOURS[check.status]}]{check.status}[/]"

@@ -1,0 +1,281 @@
+"""What of ramedge works on this machine, and the command that mends what does not."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from ramedge.errors import RamedgeError
+from ramedge.machine import cpu_flags, cpu_name, usable_cores
+from ramedge.memory import available_bytes
+
+Status = Literal["ok", "missing", "broken"]
+
+OLDEST_PYTHON = (3, 10)
+LEAST_DISK = 2 * 2**30
+"""Free bytes below which a video of some minutes may not fit."""
+_ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "ffv1")
+_EXPORT_PACKAGES = ("onnxscript", "onnxsim", "onnxruntime")
+_TEGRA = Path("/etc/nv_tegra_release")
+_NVIDIA_SMI_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the diagnosis.
+
+    Attributes:
+        name: what was looked at.
+        status: `ok`, `missing` (not installed or not there) or `broken` (there, but fails).
+        detail: version, or what is wrong.
+        remedy: the command that mends it; empty where there is nothing to mend.
+        required: whether the default path, upscaling on the CPU, needs it.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """All checks, in the order of the data's way."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def works(self) -> bool:
+        """Whether the default path works: photos and videos upscaled on the CPU."""
+        return all(check.status == "ok" for check in self.checks if check.required)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"works": self.works, "checks": [asdict(check) for check in self.checks]}
+
+
+def diagnose() -> Diagnosis:
+    """Look at everything. Nothing is installed or changed."""
+    looks: tuple[Callable[[], Check], ...] = (
+        _python,
+        _processor,
+        _openvino,
+        _models,
+        _inference,
+        _images,
+        _videos,
+        _torch,
+        _export,
+        lambda: _tensorrt("tensorrt", "tensorrt"),
+        lambda: _tensorrt("tensorrt_rtx", "tensorrt-rtx"),
+        _gpu,
+        _jetpack,
+        _disk,
+    )
+    return Diagnosis(tuple(look() for look in looks))
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        wanted = ".".join(map(str, OLDEST_PYTHON))
+        return Check(
+            "Python", "broken", f"{version}, needed is {wanted}", "install Python 3.12", True
+        )
+    return Check("Python", "ok", version, required=True)
+
+
+def _processor() -> Check:
+    flags = ", ".join(cpu_flags()) or "no vector instructions known of"
+    return Check("Processor", "ok", f"{cpu_name()}, {usable_cores()} cores ({flags})")
+
+
+def _openvino() -> Check:
+    try:
+        from ramedge.runtimes.openvino import shared_core
+
+        devices = ", ".join(shared_core().available_devices)
+    except RamedgeError as error:
+        return Check("OpenVINO", "broken", str(error), _pip("openvino"), True)
+    if not devices:
+        return Check("OpenVINO", "broken", "sees no device", _pip("openvino"), True)
+    return Check("OpenVINO", "ok", f"{metadata.version('openvino')} on {devices}", required=True)
+
+
+def _models() -> Check:
+    from ramedge.export.artifact import load_artifact
+    from ramedge.weights import shipped_artifact, shipped_scales
+
+    try:
+        for scale in shipped_scales():
+            for precision in ("fp32", "fp16"):
+                load_artifact(shipped_artifact(scale, precision))
+    except RamedgeError as error:
+        remedy = "pip install --force-reinstall --no-deps ramedge"
+        return Check("Shipped models", "broken", str(error), remedy, True)
+    scales = ", ".join(f"×{scale}" for scale in shipped_scales())
+    return Check("Shipped models", "ok", f"{scales}, as their hashes say", required=True)
+
+
+def _inference() -> Check:
+    import numpy as np
+
+    try:
+        from ramedge.upscale import Upscaler
+
+        with Upscaler() as upscaler:
+            result = upscaler.upscale(np.full((8, 8, 3), 128, np.uint8))
+            reason, scale = upscaler.reason, upscaler.scale
+    except RamedgeError as error:
+        return Check("Upscaling", "broken", str(error), required=True)
+    # A grey picture stays grey: a broken build of the runtime would not manage that.
+    if result.shape != (8 * scale, 8 * scale, 3) or abs(float(result.mean()) - 128) > 2:
+        detail = f"a grey picture came out with a mean of {result.mean():.1f} instead of 128"
+        return Check("Upscaling", "broken", detail, _pip("openvino"), True)
+    return Check("Upscaling", "ok", reason, required=True)
+
+
+def _images() -> Check:
+    from PIL import features
+
+    absent = [
+        name
+        for name in ("jpg", "zlib", "webp", "libtiff", "littlecms2")
+        if not features.check(name)
+    ]
+    if absent:
+        detail = f"Pillow without {', '.join(absent)}"
+        return Check("Images", "broken", detail, _pip("pillow"), True)
+    return Check("Images", "ok", f"Pillow {metadata.version('pillow')}", required=True)
+
+
+def _videos() -> Check:
+    try:
+        import av
+    except ImportError as error:
+        return Check("Videos", "broken", f"PyAV: {error}", _pip("av"), True)
+    have = [name for name in _ENCODERS if _has_encoder(name)]
+    lack = [name for name in _ENCODERS if name not in have]
+    detail = f"PyAV {av.__version__}, encoders {', '.join(have) or 'none'}"
+    if "libx264" not in have:
+        return Check(
+            "Videos", "broken", f"{detail}: the default libx264 is missing", _pip("av"), True
+        )
+    return Check(
+        "Videos", "ok", detail + (f" (not {', '.join(lack)})" if lack else ""), required=True
+    )
+
+
+def _has_encoder(name: str) -> bool:
+    import av
+
+    try:
+        av.Codec(name, "w")
+    except ValueError:  # av.codec.codec.UnknownCodecError is one
+        return False
+    return True
+
+
+def _torch() -> Check:
+    found = _import("torch")
+    if isinstance(found, str):
+        status: Status = "missing" if found == "" else "broken"
+        detail = found or "not installed: needed to train and to export"
+        return Check("PyTorch", status, detail, _extra("train,export"))
+    gpu = found.cuda.get_device_name() if found.cuda.is_available() else "no CUDA GPU"
+    return Check("PyTorch", "ok", f"{found.__version__}, {gpu}")
+
+
+def _export() -> Check:
+    failures = {name: found for name in _EXPORT_PACKAGES if isinstance(found := _import(name), str)}
+    if not failures:
+        versions = ", ".join(f"{name} {metadata.version(name)}" for name in _EXPORT_PACKAGES)
+        return Check("Export", "ok", versions)
+    broken = {name: why for name, why in failures.items() if why}
+    if broken:
+        detail = "; ".join(f"{name}: {why}" for name, why in broken.items())
+        return Check("Export", "broken", detail, _extra("export"))
+    return Check("Export", "missing", f"without {', '.join(failures)}", _extra("export"))
+
+
+def _tensorrt(module: str, package: str) -> Check:
+    name = "TensorRT-RTX" if module.endswith("rtx") else "TensorRT"
+    found = _import(module)
+    if isinstance(found, str):
+        return Check(
+            name, "missing" if found == "" else "broken", found or "not installed", _pip(package)
+        )
+    return Check(name, "ok", str(found.__version__))
+
+
+def _gpu() -> Check:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Check("NVIDIA GPU", "missing", "no driver (nvidia-smi) found")
+    query = [program, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(  # noqa: S603  # a fixed command, found on the user's own PATH
+            query, capture_output=True, text=True, timeout=_NVIDIA_SMI_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check("NVIDIA GPU", "broken", f"nvidia-smi: {error}")
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        return Check("NVIDIA GPU", "broken", lines[0] if lines else "nvidia-smi fails")
+    gpus = [f"{g[0]} (driver {g[1]}, compute capability {g[2]})" for g in _rows(done.stdout)]
+    if not gpus:
+        return Check("NVIDIA GPU", "missing", "the driver sees none")
+    return Check("NVIDIA GPU", "ok", "; ".join(gpus))
+
+
+def _rows(text: str) -> list[list[str]]:
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
+    return [row for row in rows if len(row) == 3]
+
+
+def _jetpack() -> Check:
+    try:
+        release = _TEGRA.read_text(encoding="utf-8", errors="replace").splitlines()[0]
+    except (OSError, IndexError):
+        return Check("Jetson", "missing", "this is no Jetson")
+    return Check("Jetson", "ok", release.strip("# "))
+
+
+def _disk() -> Check:
+    try:
+        free = shutil.disk_usage(Path.cwd()).free
+    except OSError as error:
+        return Check("Disk and memory", "broken", str(error))
+    memory = available_bytes() / 2**30
+    detail = f"{free / 2**30:.1f} GiB free here, {memory:.1f} GiB of memory"
+    if free < LEAST_DISK:
+        return Check("Disk and memory", "broken", detail, "make room, or use -o on another disk")
+    return Check("Disk and memory", "ok", detail)
+
+
+def _import(module: str) -> Any:
+    """The module; an empty text where it is not installed, the reason where it fails to load."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as missing:
+        return "" if missing.name == module else f"{module} needs {missing.name}"
+    except Exception as error:  # native libraries fail to load in many ways
+        lines = str(error).strip().splitlines()
+        return lines[0] if lines else type(error).__name__
+
+
+def _pip(package: str) -> str:
+    return f"pip install --upgrade {package}"
+
+
+def _extra(extra: str) -> str:
+    return f"pip install 'ramedge[{extra}]'"
