@@ -193,6 +193,7 @@ def upscale_picture(picture: Picture, upscaler: Upscaler) -> Picture:
         color: Pixels = plane[:, :, None].repeat(3, axis=2)
     else:
         color = upscaler.upscale(picture.color)
+    upscaler.cut()
     alpha = None if picture.alpha is None else upscaler.upscale_plane(picture.alpha)
     return Picture(
         color=color, alpha=alpha, grey=picture.grey, metadata=picture.metadata, notes=picture.notes

@@ -93,6 +93,10 @@ class Upscaler:
     def start_file(self) -> None:
         """The next frame has nothing to do with the one before; its notes begin anew."""
         self.notes = list(self.model.runtime.notes)
+        self.cut()
+
+    def cut(self) -> None:
+        """The next frame has nothing to do with the one before."""
         if self._tiler is not None:
             self._tiler.reset()
 
@@ -185,9 +189,9 @@ class Upscaler:
         halo = self.model.receptive_field
         if self._tiler is None:
             self._tiler = FrameTiler(self.model.runtime, halo, self.tile_mode)
-        whose = "its own" if self.tile_mode == "exact" else "the frame before's"
+        whose = "the whole frame" if self.tile_mode == "exact" else "the frame before"
         self._say(
-            f"Tiles of {side} pixels with a halo of {halo}; the whole frame's attention, {whose}."
+            f"Tiles of {side} pixels with a halo of {halo}, all with the attention of {whose}."
         )
         return self._tiler.upscale(pixels, side, self.on_tile)
 

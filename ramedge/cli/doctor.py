@@ -30,7 +30,7 @@ def doctor(
         check_json_output(json_file)
     with console.stderr.status("Looking"):
         found = diagnose()
-    console.stdout.print(_table(found))
+    console.print_table(_table(found))
     if json_file is not None:
         write_text(json_file, json.dumps(found.as_dict(), indent=2) + "\n")
     if not found.works:
