@@ -15,7 +15,7 @@ from ramedge.metrics import agreement
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.runtimes.base import Runtime
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.openvino import GraphKind, OpenVinoRuntime
 from ramedge.runtimes.torch import TorchRuntime
 
 Open = Callable[[SRRAM, Path], Runtime]
@@ -208,9 +208,9 @@ def test_half_precision_is_left_where_fp32_is_asked_for(
         compiled: list[tuple[str, str]] = []
         compile_model = runtime._compile
 
-        def record(dtype: str, precision: str) -> object:
+        def record(kind: GraphKind, dtype: str, precision: str) -> object:
             compiled.append((dtype, precision))
-            return compile_model(dtype, "fp32")
+            return compile_model(kind, dtype, "fp32")
 
         monkeypatch.setattr(runtime, "_compile", record)
         images = np.zeros((1, 3, 4, 4), np.float32)
