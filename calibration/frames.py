@@ -44,7 +44,7 @@ class CalibrationSettings:
 
     sources: tuple[Path, ...]
     frames: int = 64
-    side: int = 192
+    side: int = 384
     minimum: int = 16
 
     def __post_init__(self) -> None:
@@ -70,6 +70,13 @@ class CalibrationFrame:
         planar: NDArray[np.float32] = self.pixels.transpose(2, 0, 1)[None].astype(np.float32)
         planar *= np.float32(1 / 255)
         return planar
+
+    def cropped(self, side: int) -> CalibrationFrame:
+        """Its middle, at most `side` pixels high and wide."""
+        height, width = self.pixels.shape[:2]
+        top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+        pixels = np.ascontiguousarray(self.pixels[top : top + side, left : left + side])
+        return CalibrationFrame(self.name, pixels, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,7 @@ def collect_frames(settings: CalibrationSettings) -> CalibrationSet:
             f"{len(frames)} pictures are too few to calibrate on, at least {settings.minimum} are "
             "needed: add photos or a longer video to --calibration."
         )
-    cropped = tuple(_cropped(frame, settings.side) for frame in frames)
+    cropped = tuple(frame.cropped(settings.side) for frame in frames)
     return CalibrationSet(frames=cropped, side=settings.side)
 
 
@@ -237,10 +244,3 @@ def _eight_bits(pixels: NDArray[Any]) -> Pixels8:
 
 def _is_constant(pixels: Pixels8) -> bool:
     return float(pixels.std(axis=(0, 1)).max()) < CONSTANT_LEVELS
-
-
-def _cropped(frame: CalibrationFrame, side: int) -> CalibrationFrame:
-    height, width = frame.pixels.shape[:2]
-    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-    pixels = np.ascontiguousarray(frame.pixels[top : top + side, left : left + side])
-    return CalibrationFrame(frame.name, pixels, frame.digest)

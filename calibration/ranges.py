@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ramedge.calibration.frames import CalibrationFrame
 from ramedge.errors import ExportError, MissingExtraError
 
-Method = Literal["minmax", "percentile", "entropy", "mse"]
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy", "mse")
+Method = Literal["minmax", "percentile", "entropy", "mse", "l4"]
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy", "mse", "l4")
 
 LEVELS = 127
 """Largest magnitude of symmetric int8: -128 is not used, so that both sides are alike."""
@@ -50,7 +50,8 @@ class Magnitudes:
         """The magnitude that becomes 127; larger ones are clipped to it.
 
         `minmax`: the largest. `percentile`: 99.995 % are at most as large. `mse`: the least mean
-        squared error of rounding and clipping together. `entropy`: the least Kullback-Leibler
+        squared error of rounding and clipping together. `l4`: the least mean fourth power of it,
+        which clips less. `entropy`: the least Kullback-Leibler
         divergence, onnxruntime's (after Migacz, "8-bit inference with TensorRT", GTC 2017).
         """
         return _THRESHOLDS[method](self)
@@ -98,7 +99,10 @@ def measure(
     counts = {name: np.zeros(_BINS, np.int64) for name in names}
     for frame in frames:
         for name, values in run(frame).items():
-            counts[name] += np.histogram(values, _BINS, (0.0, largest[name]))[0]
+            # As np.histogram of equal bins, in a third of its time.
+            bins = (values.ravel() * np.float32(_BINS / largest[name])).astype(np.int32)
+            np.minimum(bins, _BINS - 1, out=bins)
+            counts[name] += np.bincount(bins, minlength=_BINS)
     return {name: Magnitudes(counts[name], largest[name]) for name in names}
 
 
@@ -113,16 +117,27 @@ def _percentile(magnitudes: Magnitudes) -> float:
 
 
 def _mse(magnitudes: Magnitudes) -> float:
+    return _least_error(magnitudes, power=2, inside=1 / 12)
+
+
+def _l4(magnitudes: Magnitudes) -> float:
+    return _least_error(magnitudes, power=4, inside=1 / 80)
+
+
+def _least_error(magnitudes: Magnitudes, power: int, inside: float) -> float:
+    """The threshold with the least mean |error|ᵖ.
+
+    `inside` is what rounding to whole steps costs, in stepᵖ: a value is anywhere between two
+    levels, so it is the p-th moment of a uniform error of ±1/2. Beyond the threshold values are
+    clipped.
+    """
     centres, weights = magnitudes.centres, magnitudes.counts
     candidates = np.linspace(_SMALLEST_SHARE, 1.0, _CANDIDATES) * magnitudes.largest
     errors = []
     for threshold in candidates:
-        step = threshold / LEVELS
-        # Inside, a value is anywhere between two levels: step²/12. Outside, it is clipped.
-        clipped = np.maximum(centres - threshold, 0.0) ** 2
-        errors.append(
-            float((weights * np.where(centres <= threshold, step**2 / 12, clipped)).sum())
-        )
+        clipped = np.maximum(centres - threshold, 0.0) ** power
+        rounded = inside * (threshold / LEVELS) ** power
+        errors.append(float((weights * np.where(centres <= threshold, rounded, clipped)).sum()))
     return float(candidates[int(np.argmin(errors))])
 
 
@@ -140,7 +155,7 @@ def _entropy(magnitudes: Magnitudes) -> float:
 
 
 _THRESHOLDS = MappingProxyType(
-    {"minmax": _minmax, "percentile": _percentile, "mse": _mse, "entropy": _entropy}
+    {"minmax": _minmax, "percentile": _percentile, "mse": _mse, "l4": _l4, "entropy": _entropy}
 )
 
 

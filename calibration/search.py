@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,52 +11,68 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from PIL import Image
 
 from ramedge.calibration.frames import CalibrationFrame
-from ramedge.calibration.quantize import dense_convolutions, inputs_of, quantize
-from ramedge.calibration.ranges import METHODS, Magnitudes, Method, measure, thresholds
-from ramedge.errors import InputError
-from ramedge.metrics import psnr_y
-from ramedge.photos import downscale
+from ramedge.calibration.quantize import (
+    QuantizationPlan,
+    dense_convolutions,
+    inputs_of,
+    multiply_adds,
+)
+from ramedge.calibration.ranges import METHODS, Magnitudes, Method, measure
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
+from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.worth import Budget, Loss, Picture, milliseconds
 
-Images = NDArray[np.float32]
-Pixels8 = NDArray[np.uint8]
 OnStep = Callable[[int, int], None]
 
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What int8 may cost against FP32, in dB of PSNR-Y on the search's pictures.
-
-    Attributes:
-        mean: over the pictures.
-        worst: of one picture.
-    """
-
-    mean: float = 0.05
-    worst: float = 0.15
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Loss of PSNR-Y against FP32 in dB; negative where int8 is better by chance."""
-
-    mean: float
-    worst: float
-
-    def within(self, budget: Budget) -> bool:
-        """Whether both figures are within the budget."""
-        return self.mean <= budget.mean and self.worst <= budget.worst
+LEAST_SHARE = 0.8
+"""Smallest share of the largest magnitude that a range may be. Pictures that were not calibrated on
+reach further still (1.4 times was seen), and a clipped edge is seen sooner than noise."""
+WORTH = 10.0
+"""A convolution is not worth int8 where it spends more than so many times its share of the budget:
+the first and the last are below 1 % of the work, and most of the loss."""
+_SENSITIVE = 6
+"""So many of the most sensitive convolutions try every method of choosing their range."""
+_RUNS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A set of int8 convolutions that was tried: the `count` least sensitive, and its loss."""
+    """A set of int8 convolutions that was tried.
+
+    Attributes:
+        count: how many, in the order of the least loss for what they save.
+        share: of the network's multiply-adds.
+        loss: what they cost together.
+        milliseconds: the fastest of some runs of one picture in OpenVINO.
+    """
 
     count: int
+    share: float
     loss: Loss
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """One convolution in int8 by itself.
+
+    Attributes:
+        name: of the node.
+        share: of the network's multiply-adds.
+        method: of choosing its range, the one that loses least.
+        threshold: the range it gives.
+        loss: what it costs.
+        quantized: whether it is int8 in the end.
+    """
+
+    name: str
+    share: float
+    method: Method
+    threshold: float
+    loss: Loss
+    quantized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +80,17 @@ class SearchResult:
     """What the search found.
 
     Attributes:
-        quantized: names of the convolutions to be int8, in the graph's order.
-        high: those that stay as they are.
-        method: how ranges were chosen.
-        ranges: threshold of each int8 convolution's input, by tensor.
-        loss: of the chosen set.
+        plan: what is to be int8.
+        loss: what it costs on the search's pictures.
         methods: loss of each method with all convolutions in int8.
-        alone: loss of each convolution in int8 by itself.
+        alone: every convolution, in the graph's order.
         steps: sets that were tried.
     """
 
-    quantized: tuple[str, ...]
-    high: tuple[str, ...]
-    method: Method
-    ranges: dict[str, float]
+    plan: QuantizationPlan
     loss: Loss
-    methods: dict[str, Loss]
-    alone: dict[str, Loss]
+    methods: Mapping[str, Loss]
+    alone: tuple[Sensitivity, ...]
     steps: tuple[Step, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -91,65 +101,113 @@ class SearchResult:
 def search(
     model: Path,
     frames: Sequence[CalibrationFrame],
+    pictures: Sequence[Picture],
     scale: int,
     budget: Budget,
-    pictures: int = 6,
     on_step: OnStep = lambda _done, _total: None,
 ) -> SearchResult:
     """Find the largest set of int8 convolutions within a budget.
 
-    First the methods of choosing ranges compete, with everything in int8; then each convolution is
-    int8 alone with the best of them; then the least sensitive go together, as many as the budget
-    bears, found by bisection. If none may be int8, `quantized` is empty.
+    First the methods of choosing ranges compete, with everything in int8. Then each convolution is
+    int8 alone with the best of them, the most sensitive ones with every method. Then they go
+    together in the order of loss for each multiply-add, as many as the budget bears, found by
+    bisection; those that are not worth it stay out. If none may be int8, the plan is empty.
 
     Args:
         model: FP32 ONNX, graph kind `frame`.
-        frames: all measure the ranges; `pictures` of them, spread evenly, are downscaled and
-            upscaled again to measure the loss against what they were.
+        frames: the ranges are measured on them, as inputs of the network.
+        pictures: the loss is measured on them, against the truth.
         scale: of the model.
         budget: allowed loss.
-        pictures: how many to measure the loss on.
         on_step: called after each of the models that are tried.
 
     Raises:
-        InputError: the frames are too small to measure.
         ExportError: the model cannot be quantized.
     """
     with tempfile.TemporaryDirectory() as folder:
-        trial = _Trials(model, frames, scale, pictures, Path(folder))
-        total = len(METHODS) + len(trial.names) + len(trial.names).bit_length() + 1
-        done = 0
+        trials = _Trials(model, frames, pictures, scale, Path(folder))
+        progress = _Progress(trials, on_step)
+        names = trials.names
+        everything = {method: progress.loss(dict.fromkeys(names, method)) for method in METHODS}
 
-        def count(loss: Loss) -> Loss:
-            nonlocal done
-            done += 1
-            on_step(done, max(done, total))
-            return loss
+        def preference(loss: Loss) -> tuple[bool, float]:
+            # Clipped edges show, however little they weigh in a mean.
+            return loss.peak > budget.peak, loss.mean
 
-        methods = {method: count(trial.loss(trial.names, method)) for method in METHODS}
-        best = min(METHODS, key=lambda method: methods[method].mean)
-        alone = {name: count(trial.loss([name], best)) for name in trial.names}
-        order = sorted(trial.names, key=lambda name: alone[name].mean)
-        steps = [Step(len(order), methods[best])]
-        low, high = 0, len(order)
-        if methods[best].within(budget):
-            low = high
-        while high - low > 1:
-            middle = (low + high) // 2
-            steps.append(Step(middle, count(trial.loss(order[:middle], best))))
-            low, high = (middle, high) if steps[-1].loss.within(budget) else (low, middle)
-        chosen = [name for name in trial.names if name in set(order[:low])]
-        loss = next((step.loss for step in steps if step.count == low), Loss(0.0, 0.0))
+        best = min(METHODS, key=lambda method: preference(everything[method]))
+        alone = {name: (progress.loss({name: best}), best) for name in names}
+        sensitive = sorted(names, key=lambda name: alone[name][0].mean)[-_SENSITIVE:]
+        for name in sensitive:
+            for method in METHODS:
+                if method != best:
+                    alone[name] = min(
+                        alone[name],
+                        (progress.loss({name: method}), method),
+                        key=lambda found: preference(found[0]),
+                    )
+        methods = {name: method for name, (_, method) in alone.items()}
+        cost = {name: alone[name][0].mean / trials.shares[name] for name in names}
+        order = sorted(
+            (name for name in names if cost[name] <= WORTH * budget.mean), key=cost.__getitem__
+        )
+        steps: list[Step] = []
+
+        def attempt(count: int) -> bool:
+            chosen = order[:count]
+            loss = progress.loss({name: methods[name] for name in chosen})
+            share = sum(trials.shares[name] for name in chosen)
+            steps.append(Step(count, share, loss, trials.milliseconds()))
+            return loss.within(budget)
+
+        count = _largest(len(order), attempt) if order else 0
+        quantized = frozenset(order[:count])
+        found = tuple(
+            Sensitivity(
+                name=name,
+                share=trials.shares[name],
+                method=methods[name],
+                threshold=trials.threshold(name, methods[name]),
+                loss=alone[name][0],
+                quantized=name in quantized,
+            )
+            for name in names
+        )
         return SearchResult(
-            quantized=tuple(chosen),
-            high=tuple(name for name in trial.names if name not in set(chosen)),
-            method=best,
-            ranges=trial.ranges(chosen, best),
-            loss=loss,
-            methods={str(method): found for method, found in methods.items()},
-            alone=alone,
+            plan=QuantizationPlan(tuple(s.threshold if s.quantized else None for s in found)),
+            loss=next((step.loss for step in steps if step.count == count), Loss(0.0, 0.0)),
+            methods={str(method): loss for method, loss in everything.items()},
+            alone=found,
             steps=tuple(steps),
         )
+
+
+def _largest(most: int, attempt: Callable[[int], bool]) -> int:
+    """The largest count up to `most` that is accepted, by bisection; 0 is not tried."""
+    if attempt(most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if attempt(middle) else (low, middle)
+    return low
+
+
+class _Progress:
+    """Counts the trials for whoever watches."""
+
+    def __init__(self, trials: _Trials, on_step: OnStep) -> None:
+        count = len(trials.names)
+        others = min(_SENSITIVE, count) * (len(METHODS) - 1)
+        self._trials = trials
+        self._on_step = on_step
+        self._total = len(METHODS) + count + others + 1 + count.bit_length()
+        self._done = 0
+
+    def loss(self, methods: Mapping[str, Method]) -> Loss:
+        loss = self._trials.loss(methods)
+        self._done += 1
+        self._on_step(self._done, max(self._done, self._total))
+        return loss
 
 
 class _Trials:
@@ -159,52 +217,62 @@ class _Trials:
         self,
         model: Path,
         frames: Sequence[CalibrationFrame],
+        pictures: Sequence[Picture],
         scale: int,
-        pictures: int,
         folder: Path,
     ) -> None:
         network = onnx.load(model)
         self.model = model
         self.names = dense_convolutions(network)
-        self.folder = folder
+        self._path = folder / "trial.onnx"
         self._inputs = inputs_of(network, self.names)
+        self._pictures = pictures
         self._measured: dict[str, Magnitudes] = measure(model, list(self._inputs.values()), frames)
-        self._pairs = [_pair(frame, scale) for frame in _spread(frames, pictures)]
+        self._thresholds: dict[tuple[str, Method], float] = {}
         self._scale = scale
-        self._reference = self._psnr(model)
+        self._outputs = self._run(model)
+        self._reference = self._psnr(self._outputs)
+        costs = multiply_adds(network, self.names)
+        self.shares = {name: cost / sum(costs.values()) for name, cost in costs.items()}
 
-    def ranges(self, names: Iterable[str], method: Method) -> dict[str, float]:
-        tensors = {self._inputs[name] for name in names}
-        chosen = {tensor: self._measured[tensor] for tensor in sorted(tensors)}
-        return thresholds(chosen, method)
+    def threshold(self, name: str, method: Method) -> float:
+        """The range of a convolution's input by a method."""
+        key = self._inputs[name], method
+        if key not in self._thresholds:  # entropy takes a second each
+            magnitudes = self._measured[self._inputs[name]]
+            least = LEAST_SHARE * magnitudes.largest
+            self._thresholds[key] = max(least, magnitudes.threshold(method))
+        return self._thresholds[key]
 
-    def loss(self, names: Sequence[str], method: Method) -> Loss:
-        path = self.folder / "trial.onnx"
-        quantize(self.model, path, names, self.ranges(names, method))
-        lost = [
-            before - after for before, after in zip(self._reference, self._psnr(path), strict=True)
-        ]
-        return Loss(mean=float(np.mean(lost)), worst=float(np.max(lost)))
+    def loss(self, methods: Mapping[str, Method]) -> Loss:
+        """With the named convolutions in int8, each with its method of choosing the range."""
+        plan = QuantizationPlan(
+            tuple(
+                self.threshold(name, methods[name]) if name in methods else None
+                for name in self.names
+            )
+        )
+        plan.apply(self.model, self._path)
+        outputs = self._run(self._path)
+        peak = max(
+            float(np.abs(output - expected).max())
+            for output, expected in zip(outputs, self._outputs, strict=True)
+        )
+        return Loss.visible(self._reference, self._psnr(outputs), peak * 255.0)
 
-    def _psnr(self, path: Path) -> list[float]:
+    def milliseconds(self) -> float:
+        """Time of the last trial, on one picture."""
+        with OpenVinoRuntime(self._path, self._scale, "int8") as runtime:
+            return min(
+                milliseconds(runtime.infer_float, self._pictures[0].low) for _ in range(_RUNS)
+            )
+
+    def _run(self, path: Path) -> list[NDArray[np.float32]]:
         session = OnnxRuntimeSession(path)
-        values = []
-        for image, truth in self._pairs:
-            levels = np.rint(np.clip(session.infer_float(image)[0], 0, 1) * 255)
-            values.append(psnr_y(levels.transpose(1, 2, 0).astype(np.uint8), truth, self._scale))
-        return values
+        return [session.infer_float(picture.low) for picture in self._pictures]
 
-
-def _spread(frames: Sequence[CalibrationFrame], count: int) -> list[CalibrationFrame]:
-    if len(frames) <= count:
-        return list(frames)
-    return [frames[index * len(frames) // count] for index in range(count)]
-
-
-def _pair(frame: CalibrationFrame, scale: int) -> tuple[Images, Pixels8]:
-    """The network's input made of a picture, and the picture."""
-    low, high = downscale(Image.fromarray(frame.pixels), scale)
-    if min(low.size) < 16:
-        raise InputError(f"{frame.name} is too small to measure: {frame.pixels.shape[1::-1]}.")
-    image = np.asarray(low, dtype=np.float32).transpose(2, 0, 1)[None] * np.float32(1 / 255)
-    return np.ascontiguousarray(image), np.asarray(high)
+    def _psnr(self, outputs: Sequence[NDArray[np.float32]]) -> list[float]:
+        return [
+            picture.psnr_y(output, self._scale)
+            for picture, output in zip(self._pictures, outputs, strict=True)
+        ]

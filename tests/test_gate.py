@@ -43,7 +43,7 @@ def test_the_report_holds_the_worst_figures() -> None:
     assert report.as_dict()["thresholds"]["min_psnr"] == THRESHOLDS["fp32"].min_psnr
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_tint_of_one_level_is_refused(precision: str) -> None:
     def tinted(images: np.ndarray) -> np.ndarray:
         return double(images) + np.array([0, 1 / 255, 0], np.float32).reshape(1, 3, 1, 1)

@@ -206,8 +206,9 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
 
 
 def test_the_shipped_models_pass() -> None:
-    from ramedge.weights import shipped_artifact, shipped_scales
+    from ramedge.weights import shipped_artifact, shipped_precisions, shipped_scales
 
     for scale in shipped_scales():
-        for precision in ("fp32", "fp16"):
-            audit_file(shipped_artifact(scale, precision) / "model.onnx")
+        for precision in shipped_precisions(scale):
+            for model in shipped_artifact(scale, precision).glob("*.onnx"):
+                audit_file(model)

@@ -5,15 +5,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
 
+from ramedge.calibration import search as search_module
 from ramedge.calibration.frames import CalibrationFrame
-from ramedge.calibration.quantize import dense_convolutions
-from ramedge.calibration.search import Budget, Loss, _Trials, search
-from ramedge.errors import InputError
+from ramedge.calibration.quantize import dense_convolutions, multiply_adds
+from ramedge.calibration.ranges import METHODS
+from ramedge.calibration.search import _Trials, search
 from ramedge.export.onnx import export_onnx
+from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.worth import Budget, Loss, Picture
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +37,60 @@ def frames() -> list[CalibrationFrame]:
     return found
 
 
+def pictures(frames: list[CalibrationFrame]) -> list[Picture]:
+    return [Picture.of(frame.name, frame.pixels, 2) for frame in frames]
+
+
 def test_all_are_quantized_within_a_wide_budget(
     plain: Path, frames: list[CalibrationFrame]
 ) -> None:
     calls: list[tuple[int, int]] = []
-    result = search(plain, frames, 2, Budget(50, 50), on_step=lambda *step: calls.append(step))
+    result = search(
+        plain, frames, pictures(frames), 2, Budget(50, 50), on_step=lambda *step: calls.append(step)
+    )
     names = dense_convolutions(onnx.load(plain))
-    assert list(result.quantized) == names
-    assert result.high == ()
-    assert set(result.alone) == set(names)
-    assert result.methods[result.method].mean == min(loss.mean for loss in result.methods.values())
+    assert [found.name for found in result.alone] == names
+    assert all(found.quantized for found in result.alone)
+    assert result.plan.thresholds == tuple(found.threshold for found in result.alone)
     assert calls[-1][0] <= calls[-1][1]
-    assert len(result.ranges) == len(set(result.ranges))
+    assert sum(found.share for found in result.alone) == pytest.approx(1.0)
+    for found in result.alone:
+        # Whichever method was chosen for it, none was tried that lost less.
+        assert found.method in METHODS
+
+
+def test_multiply_adds_are_those_of_the_networks_layers(scale4: tuple[SRRAM, Path]) -> None:
+    """Against a count in PyTorch: weights of a layer times the pixels it computes."""
+    network, path = scale4
+    pixels: dict[torch.nn.Module, int] = {}
+    layers = [
+        module
+        for module in network.modules()
+        if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and module.kernel_size[0] > 1
+    ]
+    handles = [
+        layer.register_forward_hook(
+            lambda module, _given, made: pixels.update({module: made.shape[2] * made.shape[3]})
+        )
+        for layer in layers
+    ]
+    with torch.no_grad():
+        network(torch.rand(1, 3, 8, 8))
+    for handle in handles:
+        handle.remove()
+    expected = [layer.weight.numel() * pixels[layer] // 64 for layer in pixels]
+    model = onnx.load(path)
+    assert list(multiply_adds(model, dense_convolutions(model)).values()) == expected
+
+
+@pytest.fixture(scope="module")
+def scale4(tmp_path_factory: pytest.TempPathFactory) -> tuple[SRRAM, Path]:
+    torch.manual_seed(4)
+    config = NetworkConfig(blocks=1, channels=16, reduction=4, scales=(4,))
+    network = SRRAM(config).eval()
+    path = tmp_path_factory.mktemp("scale4") / "plain.onnx"
+    export_onnx(network, path)
+    return network, path
 
 
 @pytest.mark.parametrize("budget", [-1.0, 0.5, 3.0, 6.9, 7.0, 15.0, 27.9, 28.0])
@@ -55,22 +101,50 @@ def test_the_least_sensitive_go_together_as_many_as_the_budget_bears(
     names = dense_convolutions(onnx.load(plain))
     costs = dict(zip(names, [3.0, 0.0, 7.0, 1.0, 6.0, 2.0, 5.0, 4.0], strict=True))
 
-    def loss(self: _Trials, chosen: list[str], method: str) -> Loss:
-        total = sum(costs[name] for name in chosen) + (0.0 if method == "mse" else 1e-3)
+    def loss(self: _Trials, methods: dict[str, str]) -> Loss:
+        total = sum(costs[name] + (0.0 if methods[name] == "mse" else 1e-3) for name in methods)
         return Loss(total, total)
 
     monkeypatch.setattr(_Trials, "loss", loss)
-    result = search(plain, frames, 2, Budget(budget, 50))
+    monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
+    monkeypatch.setattr(search_module, "multiply_adds", lambda _model, of: dict.fromkeys(of, 1))
+    result = search(plain, frames, pictures(frames), 2, Budget(budget, 50))
     order = sorted(names, key=costs.__getitem__)
     sums = np.cumsum([costs[name] for name in order])
     expected = {name for name, total in zip(order, sums, strict=True) if total <= budget}
-    assert result.method == "mse"
-    assert set(result.quantized) == expected
-    assert set(result.high) == set(names) - expected
+    assert {found.method for found in result.alone} == {"mse"}
+    assert {found.name for found in result.alone if found.quantized} == expected
     assert result.loss.mean == sum(costs[name] for name in expected)
+    high = [threshold is None for threshold in result.plan.thresholds]
+    assert high == [name not in expected for name in names]
 
 
-def test_pictures_too_small_are_refused(plain: Path) -> None:
-    tiny = CalibrationFrame("tiny.png", np.zeros((20, 20, 3), np.uint8) + 9, "x")
-    with pytest.raises(InputError, match=r"tiny\.png is too small"):
-        search(plain, [tiny], 2, Budget())
+def test_a_costly_layer_may_lose_more_than_a_cheap_one(
+    plain: Path, frames: list[CalibrationFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first loses most, but saves nearly everything: it goes first."""
+    names = dense_convolutions(onnx.load(plain))
+    costs = dict.fromkeys(names, 1.0) | {names[0]: 2.0}
+    work = dict.fromkeys(names, 1) | {names[0]: 100}
+    monkeypatch.setattr(
+        _Trials, "loss", lambda _self, methods: Loss(sum(costs[n] for n in methods), 0.0)
+    )
+    monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
+    monkeypatch.setattr(search_module, "multiply_adds", lambda _model, _of: work)
+    result = search(plain, frames, pictures(frames), 2, Budget(2.5, 50))
+    assert [found.name for found in result.alone if found.quantized] == [names[0]]
+
+
+def test_what_saves_nothing_stays_out_although_the_budget_would_bear_it(
+    plain: Path, frames: list[CalibrationFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = dense_convolutions(onnx.load(plain))
+    costs = dict.fromkeys(names, 0.0) | {names[0]: 1.0}
+    work = dict.fromkeys(names, 1000) | {names[0]: 1}
+    monkeypatch.setattr(
+        _Trials, "loss", lambda _self, methods: Loss(sum(costs[n] for n in methods), 0.0)
+    )
+    monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
+    monkeypatch.setattr(search_module, "multiply_adds", lambda _model, _of: work)
+    result = search(plain, frames, pictures(frames), 2, Budget(2.5, 50))
+    assert [found.name for found in result.alone if not found.quantized] == [names[0]]

@@ -1,0 +1,134 @@
+"""From a network and pictures to what of it is int8: equalized weights, ranges, a plan."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ramedge.calibration.equalize import equalize
+from ramedge.calibration.frames import CalibrationFrame, CalibrationSettings, collect_frames
+from ramedge.calibration.quantize import QuantizationPlan
+from ramedge.calibration.search import search
+from ramedge.errors import GateError
+from ramedge.export.onnx import export_onnx
+from ramedge.gate import THRESHOLDS
+from ramedge.network.srram import SRRAM
+from ramedge.photos import downscale
+from ramedge.worth import Budget, Picture
+
+CHECK_EVERY = 6
+"""One calibration picture in so many is not calibrated on, but kept for the gate."""
+SIDE = 192
+"""Pictures whose loss is measured are cropped to this many pixels a side."""
+PICTURES = 10
+"""So many measure the loss in the search."""
+SEARCH_SHARE = 0.8
+"""Share of the loss allowed that the search may spend: it runs in FP32 around INT8 on few pictures,
+the gate on others, in the precision that really runs."""
+PEAK_SHARE = 0.1
+"""Share of the largest error allowed that the search may make. Clipping shows on few pixels of few
+pictures: those of the search meet only a part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Settings:
+    """How a network becomes INT8.
+
+    Attributes:
+        calibration: where the pictures come from.
+        budget: what it may lose against FP32.
+    """
+
+    calibration: CalibrationSettings
+    budget: Budget = field(default_factory=Budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Recipe:
+    """What the calibration found.
+
+    Attributes:
+        network: computes the same as the one it was made from, with channels equalized.
+        plan: what of it is int8.
+        checks: pictures for the gate, none of them calibrated on.
+        record: for the manifest: the pictures, the search, what was chosen.
+    """
+
+    network: SRRAM
+    plan: QuantizationPlan
+    checks: tuple[Picture, ...]
+    record: dict[str, Any]
+
+
+def prepare_int8(
+    network: SRRAM,
+    settings: Int8Settings,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Int8Recipe:
+    """Calibrate a network of one scale.
+
+    Raises:
+        InputError: the pictures cannot be used.
+        ExportError: the network cannot be quantized.
+        GateError: no convolution may be int8 within the budget.
+    """
+    scale = network.config.scales[0]
+    found = collect_frames(settings.calibration)
+    checks, frames = _split(found.frames)
+    inputs = [_as_input(frame, index, scale) for index, frame in enumerate(frames)]
+    balanced = equalize(network, [frame.image for frame in inputs])
+    allowed = Budget(
+        mean=settings.budget.mean * SEARCH_SHARE,
+        worst=settings.budget.worst * SEARCH_SHARE,
+        peak=THRESHOLDS["int8"].max_error * 255.0 * PEAK_SHARE,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.onnx"
+        export_onnx(balanced, plain)
+        pictures = _pictures(_spread(frames, PICTURES), scale)
+        result = search(plain, inputs, pictures, scale, allowed, on_step)
+    if not any(threshold is not None for threshold in result.plan.thresholds):
+        raise GateError(
+            f"No convolution may be INT8 within {settings.budget.mean} dB: raise --max-loss."
+        )
+    return Int8Recipe(
+        network=balanced,
+        plan=result.plan,
+        checks=tuple(_pictures(checks, scale)),
+        record={"calibration": found.as_dict(), "search": result.as_dict()},
+    )
+
+
+def _as_input(frame: CalibrationFrame, index: int, scale: int) -> CalibrationFrame:
+    """A picture as a network gets it: by turns a photo's own pixels, and a photo made small.
+
+    Small ones have harder edges, from which the largest activations come.
+    """
+    if index % 2:
+        return frame.cropped(SIDE)
+    low, _ = downscale(Image.fromarray(frame.pixels), scale)
+    return replace(frame, pixels=np.asarray(low))
+
+
+def _pictures(frames: Sequence[CalibrationFrame], scale: int) -> list[Picture]:
+    return [Picture.of(frame.name, frame.cropped(SIDE).pixels, scale) for frame in frames]
+
+
+def _spread(frames: Sequence[CalibrationFrame], count: int) -> list[CalibrationFrame]:
+    if len(frames) <= count:
+        return list(frames)
+    return [frames[index * len(frames) // count] for index in range(count)]
+
+
+def _split(
+    frames: Sequence[CalibrationFrame],
+) -> tuple[list[CalibrationFrame], list[CalibrationFrame]]:
+    """(pictures for the gate, pictures to calibrate on)."""
+    checks = [frame for index, frame in enumerate(frames) if index % CHECK_EVERY == 0]
+    return checks, [frame for index, frame in enumerate(frames) if index % CHECK_EVERY]
