@@ -1,9 +1,11 @@
 """How near tiles come to the whole frame, and what they cost, for each mode.
 
-    python benchmarks/tiles.py IMAGE... [--scale 2] [--tile 64]... [--json FILE] [--picture FILE]
+    python benchmarks/tiles.py IMAGE... [--scale 2] [--precision fp32] [--tile 64]... [--model DIR]
+        [--crop 241x187] [--json FILE] [--picture FILE]
 
-Images are downscaled by the scale first, as in `ramedge eval`. Each mode is compared with the whole
-frame in 8 and in 16 bits; times are of one run each, whole and tiled in turn. `--picture` shows the
+Images are downscaled by the scale first, as in `ramedge eval`; with `--crop` their middle is taken
+as it is instead. Each mode is compared with the whole frame in 8 bits, and in FP32 in 16 bits as
+well, from which the error and the PSNR are then; times are of one run each. `--picture` shows the
 differences of the first image at the first tile size, 32 times amplified.
 """
 
@@ -29,44 +31,59 @@ AMPLIFIED = 32
 @dataclass(frozen=True)
 class Row:
     image: str
+    size: str
+    precision: str
     tile: int
     mode: str
     max_error: float
     psnr: float
     flipped: float
+    flipped_pixels: float
     largest_flip: int
     seconds: float
     whole_seconds: float
 
 
-def compare(path: Path, tile: int, mode: str, scale: int) -> tuple[Row, np.ndarray]:
+def read(path: Path, scale: int, crop: tuple[int, int] | None) -> np.ndarray:
     with Image.open(path) as opened:
-        low = np.asarray(downscale(opened.convert("RGB"), scale)[0])
-    wide = low.astype(np.uint16) * 257
-    settings = RuntimeSettings(scale=scale, precision="fp32")
-    with Upscaler(settings, tile=0) as whole, Upscaler(settings, tile, tile_mode=mode) as tiled:  # type: ignore[arg-type]
-        expected16, found16 = whole.upscale(wide).astype(int), tiled.upscale(wide).astype(int)
-        seconds = []
-        outputs = []
-        for upscaler in (whole, tiled):
-            upscaler.upscale(low)
-            started = time.perf_counter()
-            outputs.append(upscaler.upscale(low).astype(int))
-            seconds.append(time.perf_counter() - started)
-            upscaler.start_file()
-    error = np.abs(found16 - expected16) / 65535
-    difference = np.abs(outputs[1] - outputs[0])
+        photo = opened.convert("RGB")
+    if crop is None:
+        return np.asarray(downscale(photo, scale)[0])
+    left, top = (photo.width - crop[0]) // 2, (photo.height - crop[1]) // 2
+    return np.asarray(photo.crop((left, top, left + crop[0], top + crop[1])))
+
+
+def timed(upscaler: Upscaler, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    upscaler.start_file()
+    started = time.perf_counter()
+    return upscaler.upscale(pixels).astype(int), time.perf_counter() - started
+
+
+def compare(name: str, low: np.ndarray, whole: Upscaler, tiled: Upscaler) -> tuple[Row, np.ndarray]:
+    for upscaler in (whole, tiled):
+        upscaler.upscale(low[:150, :150])  # compiles
+    expected, whole_seconds = timed(whole, low)
+    found, seconds = timed(tiled, low)
+    difference = np.abs(found - expected)
+    error = difference / 255
+    if whole.model.runtime.precision == "fp32":
+        wide = low.astype(np.uint16) * 257
+        error = np.abs(timed(tiled, wide)[0] - timed(whole, wide)[0]) / 65535
     mean_square = float((error**2).mean())
+    assert tiled.tile is not None
     row = Row(
-        image=path.name,
-        tile=tile,
-        mode=mode,
+        image=name,
+        size=f"{low.shape[1]}x{low.shape[0]}",
+        precision=whole.model.runtime.precision,
+        tile=tiled.tile,
+        mode=tiled.tile_mode,
         max_error=float(error.max()),
-        psnr=float("inf") if mean_square == 0 else -10 * float(np.log10(mean_square)),
+        psnr=-10 * float(np.log10(mean_square)) if mean_square else float("inf"),
         flipped=float((difference > 0).mean()),
+        flipped_pixels=float((difference > 0).any(axis=2).mean()),
         largest_flip=int(difference.max()),
-        seconds=seconds[1],
-        whole_seconds=seconds[0],
+        seconds=seconds,
+        whole_seconds=whole_seconds,
     )
     return row, np.clip(difference * AMPLIFIED, 0, 255).astype(np.uint8)
 
@@ -75,15 +92,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--tile", type=int, action="append")
+    parser.add_argument("--crop")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
+    settings = RuntimeSettings(
+        scale=arguments.scale, precision=arguments.precision, model=arguments.model
+    )
+    crop = None
+    if arguments.crop:
+        width, height = map(int, arguments.crop.split("x"))
+        crop = width, height
     rows, pictures = [], []
+    whole = Upscaler(settings, tile=0)
     for tile in arguments.tile or [64]:
         for path in arguments.images:
+            low = read(path, arguments.scale, crop)
             for mode in ("exact", "fast"):
-                row, picture = compare(path, tile, mode, arguments.scale)
+                with Upscaler(settings, tile, tile_mode=mode) as tiled:  # type: ignore[arg-type]
+                    row, picture = compare(path.name, low, whole, tiled)
                 rows.append(vars(row))
                 pictures.append(picture)
                 print(

@@ -97,9 +97,10 @@ class TilePlan:
     def __iter__(self) -> Iterator[Tile]:
         for top in range(0, self.height, self.tile):
             for left in range(0, self.width, self.tile):
-                yield self._tile(top, left)
+                yield self.at(top, left)
 
-    def _tile(self, top: int, left: int) -> Tile:
+    def at(self, top: int, left: int) -> Tile:
+        """The tile whose interior begins at a pixel of the image."""
         interior = Window(
             top,
             left,

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from ramedge.errors import UsageError
-from ramedge.memory import available_bytes, resident_bytes
+from ramedge.estimate import MIN_TILE, TileBudget
+from ramedge.halos import Halos
+from ramedge.memory import MemoryLimit, available_bytes, network_bytes, resident_bytes
 from ramedge.upscale import Upscaler
 
 
@@ -74,6 +76,42 @@ def test_a_memory_limit_means_tiles(photo: np.ndarray) -> None:
         assert upscaler.upscale(frame).shape == (256, 288, 3)
         assert any("does not fit" in note for note in upscaler.notes)
         assert any("attention of the whole frame" in note for note in upscaler.notes)
+
+
+def test_what_was_taken_since_stays_to_be_used() -> None:
+    limit = MemoryLimit(resident_bytes() + (1 << 30))
+    before = limit.free_bytes()
+    block = bytearray(64 << 20)
+    assert limit.free_bytes() == before
+    assert MemoryLimit(1).free_bytes() == 0
+    assert len(block) < MemoryLimit().free_bytes() <= available_bytes() + (64 << 20)
+
+
+def test_all_frames_of_a_video_have_the_same_tiles(photo: np.ndarray) -> None:
+    """The network that the first frame loaded does not make the tiles of the next one smaller."""
+    frame = np.tile(photo, (3, 3, 1))
+    memory = int((resident_bytes() + (95 << 20)) / 0.9)
+    with Upscaler(memory=memory, tile_mode="fast") as upscaler:
+        for _ in range(3):
+            upscaler.upscale(frame)
+        sizes = {note for note in upscaler.notes if note.startswith("Tiles of")}
+        assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_largest_tile_that_fits(mode, scale: int) -> None:
+    budget = TileBudget(scale, "bf16", mode, Halos(34), 8)
+    side = budget.largest_tile(4000, 3000, 1 << 30)
+    assert side > MIN_TILE
+    assert budget.tile_bytes(budget.plan(4000, 3000, side)) <= 1 << 30
+    assert budget.tile_bytes(budget.plan(4000, 3000, side + 16)) > 1 << 30
+    assert budget.largest_tile(4000, 3000, 0) == MIN_TILE
+
+
+def test_what_was_not_measured_counts_as_fp32() -> None:
+    assert network_bytes("tile", 3, "int8", 1000) == network_bytes("tile", 3, "fp32", 1000)
+    assert network_bytes("tile", 3, "bf16", 1000) < network_bytes("tile", 3, "fp32", 1000)
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-2GiB", "2XB"])

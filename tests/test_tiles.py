@@ -5,20 +5,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_network
+from PIL import Image
+from small_networks import make_network
 
 from ramedge.errors import UsageError
 from ramedge.export.onnx import export_onnx
+from ramedge.halos import Halos
+from ramedge.media.video import VideoReader
+from ramedge.metrics import psnr
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork, excitation_of
 from ramedge.passes import TOLERANCE, AttentionSolver
 from ramedge.runtimes.base import Runtime
 from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
+from ramedge.runtimes.select import RuntimeSettings
 from ramedge.runtimes.torch import TorchRuntime
+from ramedge.samples import PHOTOS, sample_photo
 from ramedge.statistics import attention_change, merge, save_excitation
 from ramedge.tiles import FrameTiler
 from ramedge.tiling import TilePlan, Window
+from ramedge.upscale import Upscaler
 
 ATTENTION = 20.0
 FEATURES = 8.0
@@ -61,10 +68,6 @@ def runtime(
 @pytest.fixture(scope="module")
 def frame() -> np.ndarray:
     """A photo of 101×83 whose corner differs much from the rest, 16 bits."""
-    from PIL import Image
-
-    from ramedge.samples import PHOTOS, sample_photo
-
     with Image.open(sample_photo(PHOTOS[0])) as opened:
         pixels = np.asarray(opened.convert("RGB"))[100:183, 100:201].astype(np.uint16) * 257
     pixels[:30, :30] //= 6
@@ -72,7 +75,8 @@ def frame() -> np.ndarray:
 
 
 def tiler(runtime: Runtime, network: SRRAM, mode="exact") -> FrameTiler:
-    return FrameTiler(runtime, network.config.receptive_field(network.config.scales[0]), mode)
+    halos = Halos(network.config.receptive_field(network.config.scales[0]))
+    return FrameTiler(runtime, halos, mode)
 
 
 def ignore(done: int, total: int) -> None:
@@ -205,4 +209,52 @@ def test_a_model_without_tiles_says_so(tmp_path: Path, small_network: SRRAM) -> 
                 np.zeros((8, 8, 3), np.uint8), np.zeros((2, 16)), Window(0, 0, 8, 8)
             )
         with pytest.raises(UsageError, match="export it again"):
-            FrameTiler(runtime, 10, "exact")
+            FrameTiler(runtime, Halos(10), "exact")
+
+
+def follow_through(frames: list[np.ndarray], side: int) -> list[int]:
+    """Passes of statistics that `follow` took for each frame, the shipped network; all are close
+    to whole frames."""
+    with (
+        Upscaler(RuntimeSettings(precision="fp32"), side, tile_mode="follow") as follow,
+        Upscaler(RuntimeSettings(precision="fp32"), 0) as whole,
+    ):
+        passes = []
+        for frame in frames:
+            found = follow.upscale(frame)
+            passes.append(follow._tiler.passes)  # type: ignore[attr-defined]
+            assert psnr(found.astype(float), whole.upscale(frame)) >= 70
+    return passes
+
+
+def test_follow_sees_the_cut_of_a_synthetic_clip() -> None:
+    """Pictures that move by a pixel a frame, and another picture from the fourth on."""
+    clips = []
+    for name in PHOTOS[:2]:
+        with Image.open(sample_photo(name)) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+        clips.append([pixels[80:160, 90 + n : 186 + n] for n in range(3)])
+    assert [bool(n) for n in follow_through(clips[0] + clips[1], 40)] == [True, False, False] * 2
+
+
+def test_follow_sees_a_cut_of_a_film(shared: Path) -> None:
+    """`bikes` cuts from one shot to another at frame 30, in the middle of much movement."""
+    with VideoReader(shared / "data" / "video" / "bikes.mp4", None, 33, False) as reader:
+        frames = [np.asarray(Image.fromarray(frame.pixels).reduce(4)) for frame in reader]
+    assert [bool(n) for n in follow_through(frames[27:], 64)] == [
+        True, False, False, True, False, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_shipped_networks_in_tiles_equal_the_whole_frame(scale: int) -> None:
+    """With the halo that was measured for them, on a picture of odd size."""
+    with Image.open(sample_photo(PHOTOS[0])) as opened:
+        pixels = np.asarray(opened.convert("RGB"))[60:163, 100:231]
+    settings = RuntimeSettings(scale=scale, precision="fp32")
+    with Upscaler(settings, 47) as tiled, Upscaler(settings, 0) as whole:
+        assert tiled.model.halos.rendering("exact", 8) < tiled.model.halos.receptive_field
+        difference = np.abs(tiled.upscale(pixels).astype(int) - whole.upscale(pixels))
+        assert any("Tiles of 47 pixels" in note for note in tiled.notes)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 4e-5  # rounding ties: a handful of values

@@ -5,24 +5,19 @@ from __future__ import annotations
 import io
 import itertools
 import struct
-import zlib
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-import av
 import numpy as np
-from PIL import Image, TiffTags
-from PIL.ExifTags import Base
-from PIL.PngImagePlugin import PngInfo
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL import Image
 
 from ramedge.errors import OutputError, UsageError
 from ramedge.files import atomic_path
+from ramedge.media.image_strips import Layout, encode_png, encode_tiff, png_text
 from ramedge.media.images import ImageMetadata, Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -46,11 +41,7 @@ DEFAULT_QUALITY: Final = 95
 _LONGEST_SIDE: Final = {"JPEG": 65500, "WebP": 16383}  # libjpeg's and libwebp's limits
 _MOST_JPEG_BYTES: Final = 65533  # in one marker
 _PROFILE_SPACE: Final = {True: b"GRAY", False: b"RGB "}  # by whether grey is stored
-_STRIP_BYTES: Final = 1 << 20
-_BIG_TIFF_BYTES: Final = 4_000_000_000  # classic TIFF offsets have 32 bits
-_TIFF_HEADER: Final = b"II\x2a\x00\x08\x00\x00\x00"
-_BIG_TIFF_HEADER: Final = b"II\x2b\x00\x08\x00\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00"
-_DEEP_PNG: Final = {1: "gray16be", 2: "ya16be", 3: "rgb48be", 4: "rgba64be"}
+_ENCODERS: Final = {"PNG": encode_png, "TIFF": encode_tiff}
 
 
 def check_output(path: Path, height: int, width: int) -> None:
@@ -99,6 +90,36 @@ def write_image(picture: Picture, path: Path, quality: int | None = None) -> tup
     return tuple(notes)
 
 
+def write_strips(strips: Iterable[Picture], height: int, path: Path) -> tuple[str, ...]:
+    """As `write_image`, for a picture that is made strip by strip, from top to bottom.
+
+    For the formats that `takes_strips` names. The first strip's metadata is the picture's; `height`
+    is that of all strips together.
+
+    Raises:
+        UsageError: the format of `path` cannot be written so.
+        OutputError: the file cannot be written.
+    """
+    kind = _kind(path)
+    if kind not in _ENCODERS:
+        raise UsageError(f"{kind} cannot be written in strips: choose .png or .tif for {path}.")
+    remaining = iter(strips)
+    first = next(remaining)
+    notes: list[str] = []
+    samples, grey = _stored(first, kind, notes)
+    metadata = _kept(first.metadata, kind, grey, notes)
+    rest = (_stored(strip, kind, [])[0] for strip in remaining)
+    with atomic_path(path) as partial, partial.open("wb") as target:
+        layout = _layout(samples, height)
+        _ENCODERS[kind](itertools.chain([samples], rest), layout, metadata, target)
+    return tuple(notes)
+
+
+def takes_strips(path: Path) -> bool:
+    """Whether the format that `path` names is written by `write_strips`."""
+    return _kind(path) in _ENCODERS
+
+
 def _kind(path: Path) -> str:
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
@@ -114,24 +135,33 @@ def _encode(
     if color.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
         notes.append(f"{kind} has no 16-bit samples: reduced to 8 bits")
         color, alpha = _to_8_bit(color), None if alpha is None else _to_8_bit(alpha)
-    deep = color.dtype == np.uint16
     if alpha is not None and kind in ("JPEG", "BMP"):
         color, alpha = _on_white(color, alpha, kind, notes), None
+    samples, grey = _stored(Picture(color, alpha, picture.grey), kind, notes)
+    metadata = _kept(picture.metadata, kind, grey, notes)
+    if kind == "TIFF" or (kind == "PNG" and samples.dtype == np.uint16):
+        _ENCODERS[kind]([samples], _layout(samples, len(samples)), metadata, target)
+    else:
+        image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+        _save(image, kind, quality, metadata, target)
+
+
+def _stored(picture: Picture, kind: str, notes: list[str]) -> tuple[Pixels, bool]:
+    """Samples `[H, W, 1 to 4]` as the format stores them, and whether they are grey."""
+    color, alpha = picture.color, picture.alpha
     grey = picture.grey and kind != "WebP"  # WebP has no grey: equal channels do
-    if grey and deep and alpha is not None and kind == "TIFF":
+    if grey and color.dtype == np.uint16 and alpha is not None and kind == "TIFF":
         notes.append("16-bit grey with transparency is stored as RGBA: few programs read it else")
         grey = False
     samples: Pixels = color[..., :1] if grey else color
     if alpha is not None:
         samples = cast("Pixels", np.dstack((samples, alpha)))
-    metadata = _kept(picture.metadata, kind, grey, notes)
-    if kind == "TIFF":
-        _encode_tiff(samples, metadata, target)
-    elif kind == "PNG" and deep:
-        _encode_deep_png(samples, metadata, target)
-    else:
-        image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
-        _save(image, kind, quality, metadata, target)
+    return samples, grey
+
+
+def _layout(samples: Pixels, height: int) -> Layout:
+    _, width, channels = samples.shape
+    return Layout(height, width, channels, 8 * samples.dtype.itemsize)
 
 
 def _to_8_bit(samples: Pixels) -> NDArray[np.uint8]:
@@ -177,7 +207,7 @@ def _save(
     profile, exif, dpi = metadata.icc_profile, metadata.exif or b"", metadata.dpi
     if kind == "PNG":
         image.save(
-            target, "PNG", icc_profile=profile, exif=exif, dpi=dpi, pnginfo=_png_text(metadata)
+            target, "PNG", icc_profile=profile, exif=exif, dpi=dpi, pnginfo=png_text(metadata)
         )
     elif kind == "JPEG":
         image.save(
@@ -196,95 +226,3 @@ def _save(
         )
     else:
         image.save(target, "BMP", dpi=dpi or (96, 96))
-
-
-def _png_text(metadata: ImageMetadata) -> PngInfo:
-    info = PngInfo()
-    for key, value in metadata.text:
-        info.add_text(key, value)
-    return info
-
-
-# --- what Pillow cannot write: 16-bit colour, and TIFF both compressed and with EXIF ---
-
-
-def _encode_deep_png(samples: Pixels, metadata: ImageMetadata, target: io.BytesIO) -> None:
-    """FFmpeg encodes the pixels; the chunks that describe them come from Pillow."""
-    height, width, channels = samples.shape
-    frame = av.VideoFrame(width, height, _DEEP_PNG[channels])
-    plane = frame.planes[0]
-    lines = np.zeros((height, plane.line_size), np.uint8)
-    lines[:, : width * channels * 2] = (
-        samples.astype(">u2").reshape(height, width * channels).view(np.uint8)
-    )
-    plane.update(lines.tobytes())
-    codec = av.CodecContext.create("png", "w")
-    codec.width, codec.height, codec.pix_fmt = width, height, _DEEP_PNG[channels]
-    codec.time_base = Fraction(1)
-    codec.options = {"pred": "paeth"}
-    encoded = b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
-    stand_in = io.BytesIO()
-    _save(Image.new("L" if channels < 3 else "RGB", (1, 1)), "PNG", 0, metadata, stand_in)
-    described = [
-        chunk for name, chunk in _png_chunks(stand_in.getvalue()) if name not in _PIXEL_CHUNKS
-    ]
-    pixels = [(name, chunk) for name, chunk in _png_chunks(encoded) if name in _PIXEL_CHUNKS]
-    target.write(encoded[:8])
-    for name, chunk in pixels:
-        target.write(chunk)
-        if name == b"IHDR":
-            for extra in described:
-                target.write(extra)
-
-
-_PIXEL_CHUNKS: Final = (b"IHDR", b"IDAT", b"IEND")
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Name and whole chunk (length, name, content, checksum), in order."""
-    view, start = memoryview(data), 8
-    while start < len(data):
-        (length,) = struct.unpack_from(">I", data, start)
-        yield data[start + 4 : start + 8], view[start : start + length + 12]
-        start += length + 12
-
-
-def _encode_tiff(samples: Pixels, metadata: ImageMetadata, target: io.BytesIO) -> None:
-    """Deflated strips with horizontal prediction; Pillow writes the directory."""
-    height, width, channels = samples.shape
-    bytes_each = samples.dtype.itemsize
-    rows = max(1, _STRIP_BYTES // (width * channels * bytes_each))
-    strips = []
-    for top in range(0, height, rows):
-        strip = samples[top : top + rows]
-        steps = np.diff(strip, axis=1, prepend=strip.dtype.type(0))
-        strips.append(zlib.compress(steps.astype(f"<u{bytes_each}", copy=False).tobytes()))
-    sizes = [len(strip) for strip in strips]
-    header = _TIFF_HEADER if sum(sizes) < _BIG_TIFF_BYTES else _BIG_TIFF_HEADER
-    tags = ImageFileDirectory_v2(header)
-    exif = Image.Exif()
-    exif.load(metadata.exif or b"")
-    for tag in exif:
-        tags[tag] = exif.get_ifd(tag) if tag in TiffTags.TAGS_V2_GROUPS else exif[tag]
-    tags[Base.ImageWidth], tags[Base.ImageLength] = width, height
-    tags[Base.BitsPerSample] = (8 * bytes_each,) * channels
-    tags[Base.SamplesPerPixel] = channels
-    tags[Base.PhotometricInterpretation] = 1 if channels < 3 else 2  # black is zero, or RGB
-    tags[Base.PlanarConfiguration] = 1  # interleaved
-    if channels in (2, 4):
-        tags[Base.ExtraSamples] = 2  # straight alpha
-    tags[Base.Compression] = 8  # deflate
-    tags[Base.Predictor] = 2  # horizontal differences
-    tags[Base.RowsPerStrip] = rows
-    # Counted from the end of the directory: Pillow adds where that is. It would choose 16 bits.
-    wide = TiffTags.LONG if header == _TIFF_HEADER else TiffTags.LONG8
-    tags.tagtype[Base.StripOffsets] = tags.tagtype[Base.StripByteCounts] = wide
-    tags[Base.StripOffsets] = tuple(itertools.accumulate([0, *sizes[:-1]]))
-    tags[Base.StripByteCounts] = tuple(sizes)
-    if metadata.dpi is not None:
-        tags[Base.XResolution], tags[Base.YResolution] = metadata.dpi
-        tags[Base.ResolutionUnit] = 2  # inches
-    if metadata.icc_profile is not None:
-        tags[Base.InterColorProfile] = metadata.icc_profile
-    tags.save(target)
-    target.writelines(strips)

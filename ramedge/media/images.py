@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from ramedge.errors import InputError
 from ramedge.media.image_decoding import DECODER_ERRORS, decode, one_line, open_image
+from ramedge.media.image_mapping import MAPPED_PIXELS, decode_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,9 +122,11 @@ def read_image(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
 
     The EXIF orientation is applied, palettes are resolved, CMYK becomes sRGB; 16-bit PNG and
     TIFF stay 16-bit. `max_pixels` (width times height) is checked before pixels are decoded.
+    Pictures of `MAPPED_PIXELS` or more stand in a temporary file: `ramedge.media.image_mapping`.
 
     Raises:
         InputError: the file cannot be read, is damaged, too large, or of another kind.
+        OutputError: a large picture's temporary file cannot be written.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a picture file.")
@@ -168,7 +171,8 @@ def _read(path: Path, stream: BinaryIO, max_pixels: int) -> Picture:
     _check_size(path, image, max_pixels)
     if getattr(image, "is_animated", False):
         notes.append("holds several pictures or frames: only the first is used")
-    color, alpha, grey = decode(path, stream, image, notes)
+    large = image.width * image.height >= MAPPED_PIXELS
+    color, alpha, grey = (decode_mapped if large else decode)(path, stream, image, notes)
     profile = image.info.get("icc_profile")
     keep_profile = isinstance(profile, bytes) and profile and image.mode != "CMYK"
     metadata = ImageMetadata(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from ramedge.errors import UsageError
@@ -65,6 +66,23 @@ class NetworkConfig:
         suffix = "" if self.attention == "ram" else f"_{self.attention}"
         return f"srram_r{self.blocks}c{self.channels}{suffix}"
 
+    def multiply_adds(self, scale: int) -> int | None:
+        """Multiply-adds of the convolutions for each low-resolution pixel.
+
+        The two small layers behind the pooled variance run once a frame and do not count.
+        `None` for another attention than the paper's, whose cost is not counted here.
+        """
+        if self.attention not in {"ram", "none"}:
+            return None
+        full = 9 * self.channels * self.channels
+        depthwise = 9 * self.channels if self.attention == "ram" else 0
+        total = 9 * 3 * self.channels + self.blocks * (2 * full + depthwise) + full
+        pixels = 1
+        for stage in (2, 2) if scale == 4 else (scale,):
+            total += pixels * full * stage * stage
+            pixels *= stage * stage
+        return total + pixels * 9 * 3 * self.channels
+
     def receptive_field(self, scale: int) -> int:
         """Radius, in low-resolution pixels, of what one output pixel can depend on locally.
 
@@ -77,3 +95,15 @@ class NetworkConfig:
         for stage in reversed(stages):
             radius = radius / stage + 1.0
         return 1 + 3 * self.blocks + 1 + math.ceil(radius)
+
+
+def config_of(name: str, scale: int) -> NetworkConfig | None:
+    """The configuration that has this `NetworkConfig.name`; the name does not tell `reduction`.
+
+    >>> config_of("srram_r10c64", 2) == NetworkConfig(reduction=1)
+    True
+    """
+    found = re.fullmatch(r"srram_r([1-9]\d*)c([1-9]\d*)(?:_(.+))?", name)
+    if found is None or (found[3] or "ram") not in ATTENTION_NAMES:
+        return None
+    return NetworkConfig(int(found[1]), int(found[2]), (scale,), 1, found[3] or "ram")

@@ -95,5 +95,5 @@ def _interior_statistic(x: Tensor, share: Tensor, mask: Tensor) -> tuple[Tensor,
     """Mean and M2 of `[N, C, H, W]` over the mask, `[N, C]` each, in FP32."""
     x = x.float()
     mean = (x * share).sum(dim=(2, 3), keepdim=True)
-    centred = (x - mean) * mask
-    return mean[:, :, 0, 0], (centred * centred).sum(dim=(2, 3))
+    # A power, not a product of two tensors: runtimes fuse it with the difference and the mask.
+    return mean[:, :, 0, 0], ((x - mean).pow(2) * mask).sum(dim=(2, 3))

@@ -26,13 +26,25 @@ def shipped_weights(scale: int) -> Path:
 
 
 def shipped_artifact(scale: int, precision: str) -> Path:
-    """Folder of the shipped ONNX artifact of a scale, in `fp32` or `fp16`.
+    """Folder of the shipped ONNX artifact of a scale, in `fp32`, `fp16` or `int8`.
 
     Raises:
-        UsageError: none is shipped for this scale.
+        UsageError: none is shipped for this scale, or not in this precision.
     """
     _check(scale)
+    if precision not in shipped_precisions(scale):
+        raise UsageError(
+            f"No {precision} model is shipped for ×{scale}: leave --precision out, or make one "
+            f"with ramedge export --precision {precision} and name its folder with --model."
+        )
     return FOLDER / f"{NETWORK}_x{scale}_{precision}"
+
+
+def shipped_precisions(scale: int) -> tuple[str, ...]:
+    """Precisions that an artifact of this scale is shipped in, by the names of their folders."""
+    prefix = f"{NETWORK}_x{scale}_"
+    found = sorted(FOLDER.glob(f"{prefix}*/manifest.json"))
+    return tuple(manifest.parent.name.removeprefix(prefix) for manifest in found)
 
 
 def _check(scale: int) -> None:

@@ -1,0 +1,79 @@
+"""How many pixels to read round a tile: the receptive field, or fewer that were measured to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ramedge.passes import TOLERANCE, TileMode
+
+HALOS_FILE: Final = Path(__file__).parent / "weights" / "halos.json"
+"""What `benchmarks/halos.py` measured on the shipped weights."""
+
+EXACT_MEAN_ERROR: Final = 8e-9
+"""Mean error, of full scale 1, up to which 8-bit results count as identical: a value is rounded
+otherwise with a probability of its error in levels of 255, here 2 in a million."""
+
+CLOSE_PSNR: Final = 90.0
+"""Agreement in dB that `follow` and `fast` ask of the halo: their attention is worse than that."""
+
+_UNMEASURED_STATISTIC_HALO: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class HaloMeasurement:
+    """Tiles with a halo against the whole frame, the worst of several photos, of full scale 1.
+
+    Attributes:
+        psnr: agreement of the output, in dB.
+        max_error, mean_error: of the output before rounding.
+        attention_error: of the attention (0 to 1) that the tiles' statistic gives.
+    """
+
+    halo: int
+    psnr: float
+    max_error: float
+    mean_error: float
+    attention_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Halos:
+    """The halos that tiles of one network may have.
+
+    Attributes:
+        receptive_field: beyond it nothing matters.
+        measured: smaller ones, ascending; none where these weights were not measured.
+    """
+
+    receptive_field: int
+    measured: tuple[HaloMeasurement, ...] = ()
+
+    def rendering(self, mode: TileMode, bits: int) -> int:
+        """Halo of the tiles that are shown: the smallest with the agreement that the mode wants.
+
+        `exact` keeps the receptive field for 16-bit results.
+        """
+        for row in self.measured:
+            exact = bits == 8 and row.mean_error <= EXACT_MEAN_ERROR
+            if exact or (mode != "exact" and row.psnr >= CLOSE_PSNR):
+                return row.halo
+        return self.receptive_field
+
+    def statistic(self, bits: int) -> int:
+        """Halo of the passes of statistics: the attention is within a third of its tolerance."""
+        for row in self.measured:
+            if row.attention_error <= TOLERANCE[bits] / 3:
+                return row.halo
+        return min(_UNMEASURED_STATISTIC_HALO, self.receptive_field)
+
+
+def load_halos(weights: str, scale: int, receptive_field: int) -> Halos:
+    """The halos for weights of this SHA-256: without measurements if they are not the shipped."""
+    scales = json.loads(HALOS_FILE.read_text(encoding="utf-8"))["scales"]
+    found = scales.get(str(scale), {})
+    if found.get("weights") != weights:
+        return Halos(receptive_field)
+    return Halos(receptive_field, tuple(HaloMeasurement(**row) for row in found["halos"]))

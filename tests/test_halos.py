@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from ramedge.halos import CLOSE_PSNR, EXACT_MEAN_ERROR, HaloMeasurement, Halos, load_halos
+from ramedge.network.config import NetworkConfig
+from ramedge.runtimes.select import RuntimeSettings, open_model
+
+MEASURED = (
+    HaloMeasurement(4, 70.0, 1e-2, 1e-5, 1e-4),
+    HaloMeasurement(8, CLOSE_PSNR, 1e-4, 1e-6, 1e-6),
+    HaloMeasurement(20, 150.0, 1e-6, EXACT_MEAN_ERROR, 1e-9),
+)
+
+
+def test_the_smallest_halo_with_the_wanted_agreement() -> None:
+    halos = Halos(34, MEASURED)
+    assert halos.rendering("exact", 8) == 20
+    assert halos.rendering("follow", 8) == halos.rendering("fast", 8) == 8
+    assert (halos.statistic(8), halos.statistic(16)) == (8, 20)
+
+
+def test_16_bits_keep_the_receptive_field() -> None:
+    assert Halos(34, MEASURED).rendering("exact", 16) == 34
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_without_measurements_the_receptive_field_counts(bits: int) -> None:
+    assert Halos(34).rendering("exact", bits) == Halos(34).rendering("fast", bits) == 34
+    assert Halos(34).statistic(bits) == 16
+    assert Halos(10).statistic(bits) == 10
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_measurements_hold_for_the_shipped_weights_only(scale: int) -> None:
+    """Fails after training: run benchmarks/halos.py on the new weights."""
+    opened = open_model(RuntimeSettings(scale=scale))
+    field = NetworkConfig().receptive_field(scale)
+    assert opened.halos.receptive_field == field
+    measured = opened.halos.measured
+    assert [row.halo for row in measured] == sorted({row.halo for row in measured})
+    assert measured[-1].halo == field
+    # A wider halo never agrees less.
+    assert [row.psnr for row in measured] == sorted(row.psnr for row in measured)
+    assert load_halos("another network", scale, field) == Halos(field)
+    opened.runtime.close()
