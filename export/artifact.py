@@ -22,7 +22,7 @@ class Manifest:
     Attributes:
         network: name, for example `srram_r10c64`.
         scale: 2, 3 or 4.
-        precision: `fp32` or `fp16`.
+        precision: `fp32`, `fp16` or `int8`.
         runtime: `onnx` or `openvino`.
         graph: the kind of graph that `model` is: `frame`, which takes whole images.
         receptive_field: radius in low-resolution pixels, the halo a tile needs.
@@ -35,6 +35,9 @@ class Manifest:
         tile: file name of the graph for tiles that share the frame's attention; empty where the
             network has none.
         excitation: file name of what turns the frame's variance into attention; likewise.
+        half: file name of an INT8 `model` with FP16 instead of FP32 around it, for GPUs; empty for
+            other precisions and runtimes.
+        int8: how it was calibrated: the pictures' hashes, the search, what stayed high.
     """
 
     network: str
@@ -51,6 +54,8 @@ class Manifest:
     refused: Mapping[str, str] = field(default_factory=dict)
     tile: str = ""
     excitation: str = ""
+    int8: Mapping[str, Any] = field(default_factory=dict)
+    half: str = ""
     format: int = FORMAT_VERSION
 
 
@@ -65,6 +70,11 @@ class Artifact:
     def model(self) -> Path:
         """The model's main file: `.onnx` or `.xml`."""
         return self.folder / self.manifest.model
+
+    @property
+    def gpu_model(self) -> Path:
+        """What GPU engines are built from: FP16 around INT8 where there is that."""
+        return self.folder / (self.manifest.half or self.manifest.model)
 
     @property
     def has_tiles(self) -> bool:
@@ -109,7 +119,7 @@ def load_artifact(folder: Path) -> Artifact:
             raise WeightsError(
                 f"{file} is missing or not what was exported: export the model again."
             )
-    named = {manifest.model, manifest.tile, manifest.excitation} - {""}
+    named = {manifest.model, manifest.tile, manifest.excitation, manifest.half} - {""}
     if not named <= files.keys() or bool(manifest.tile) != bool(manifest.excitation):
         raise UsageError(f"{path} is damaged: export the model again.")
     return Artifact(folder=folder, manifest=manifest)

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from ramedge import __version__
 from ramedge.errors import GateError, OutputError, UsageError
 from ramedge.export.artifact import MANIFEST_NAME, Artifact, Manifest, load_artifact, write_manifest
+from ramedge.export.int8 import Int8Recipe, Int8Settings, prepare_int8
 from ramedge.export.onnx import export_onnx
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.files import file_digest, partial_path
-from ramedge.gate import GateReport, Images, check, frame_through_tile
+from ramedge.gate import GateReport, Images, check, frame_through_tile, gate_photos
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import excitation_of
 from ramedge.network.weights import load_weights
+from ramedge.runtimes.base import GraphKind
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
 from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
 from ramedge.runtimes.torch import TorchRuntime
 from ramedge.statistics import save_excitation
 from ramedge.weights import shipped_weights
+from ramedge.worth import Picture, Pixels8, check_speed, check_truth
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnx", "openvino"]
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino")
-_FALLBACK: dict[Precision, Precision] = {"fp16": "fp32"}
+_HALF_NAME = "half.onnx"
+_FALLBACK: dict[Precision, Precision] = {"int8": "fp16", "fp16": "fp32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,10 @@ class ExportSettings:
         weights: safetensors file; the shipped weights where `None`.
         strict: fail where the gate refuses the precision, instead of taking the next.
         overwrite: replace an artifact that stands in `output`.
+        int8: how to calibrate, which the precision `int8` needs.
+
+    Raises:
+        UsageError: INT8 without pictures to calibrate on.
     """
 
     output: Path
@@ -50,17 +61,25 @@ class ExportSettings:
     weights: Path | None = None
     strict: bool = False
     overwrite: bool = False
+    int8: Int8Settings | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision == "int8" and self.int8 is None:
+            raise UsageError("INT8 needs pictures to calibrate on: --calibration DIR.")
 
 
 def export_model(
-    settings: ExportSettings, on_notice: Callable[[str], None] = lambda _: None
+    settings: ExportSettings,
+    on_notice: Callable[[str], None] = lambda _: None,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Artifact:
     """Export weights to an artifact that agrees with PyTorch, or to none.
 
-    The folder appears complete or not at all.
+    The folder appears complete or not at all. `on_step` is told how far the calibration is.
 
     Raises:
         WeightsError: the weights cannot be loaded.
+        InputError: the calibration pictures cannot be used.
         UsageError: they have no such scale, or `output` is in use.
         GateError: the gate refused what was exported (with `strict`, or FP32 itself).
         ExportError: a conversion failed.
@@ -80,16 +99,15 @@ def export_model(
         while True:
             _make_empty(building)
             try:
-                built = _build(network, settings, precision, building)
+                built = _build(network, settings, precision, building, on_step)
                 break
             except GateError as failure:
                 if settings.strict or precision not in _FALLBACK:
                     raise
                 refused[precision] = str(failure)
-                precision = _FALLBACK[precision]
-                on_notice(
-                    f"The gate refused {settings.precision}: {failure} Exporting {precision}."
-                )
+                following = _FALLBACK[precision]
+                on_notice(f"The gate refused {precision}: {failure} Exporting {following}.")
+                precision = following
         manifest = Manifest(
             network=loaded.config.name,
             scale=settings.scale,
@@ -101,10 +119,12 @@ def export_model(
             files={file.name: file_digest(file) for file in sorted(building.iterdir())},
             weights=loaded.digest,
             tools=_tool_versions(),
-            gate=built.report.as_dict() | built.tile_report,
+            gate=built.report.as_dict() | built.more,
             refused=refused,
             tile=built.tile,
             excitation=built.excitation,
+            int8=built.int8,
+            half=built.half,
         )
         write_manifest(building, manifest)
         _move(building, settings.output)
@@ -135,30 +155,65 @@ class _Built:
     report: GateReport
     tile: str = ""
     excitation: str = ""
-    tile_report: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    int8: dict[str, Any] = field(default_factory=dict)
+    half: str = ""
 
 
-def _build(network: SRRAM, settings: ExportSettings, precision: Precision, folder: Path) -> _Built:
-    frame = folder / "model.onnx"
-    export_onnx(network, frame, precision)
-    has_tiles = network.config.attention == "ram"
-    tile, excitation = folder / "tile.onnx", folder / "attention.safetensors"
-    if has_tiles:
-        export_onnx(network, tile, precision, "tile")
-        save_excitation(excitation_of(network), excitation)
+def _build(
+    network: SRRAM,
+    settings: ExportSettings,
+    precision: Precision,
+    folder: Path,
+    on_step: Callable[[int, int], None],
+) -> _Built:
     gate = _Gate(network, precision)
+    recipe = None
+    if precision == "int8" and settings.int8 is not None:
+        recipe = prepare_int8(network, settings.int8, on_step)
+        network = recipe.network
+    has_tiles = network.config.attention == "ram"
+    frame, tile = folder / "model.onnx", folder / "tile.onnx"
+    excitation = folder / "attention.safetensors"
+    _export(network, frame, "frame", precision, recipe)
+    if has_tiles:
+        _export(network, tile, "tile", precision, recipe)
+        save_excitation(excitation_of(network), excitation)
     report = gate.check_frame(OnnxRuntimeSession(frame), "onnxruntime")
-    tiled = gate.check_tile(OnnxRuntimeSession(tile), "onnxruntime") if has_tiles else None
+    tiled = gate.check_tile(OnnxRuntimeSession(tile), network, "onnxruntime") if has_tiles else None
+    more: dict[str, Any] = {}
+    half = ""
+    if recipe is not None and settings.int8 is not None:
+        more = _check_worth(gate, frame, recipe, settings.int8, settings.scale)
+        if settings.runtime == "onnx":
+            half = _HALF_NAME
+            _export(network, folder / half, "frame", "fp16", recipe)
+            found = gate.check_frame(OnnxRuntimeSession(folder / half), "onnxruntime")
+            more["half"] = found.as_dict()
     if settings.runtime == "openvino":
         frame, tile = _convert(frame), _convert(tile) if has_tiles else tile
         tiles = TileModel(tile, excitation) if has_tiles else None
         with OpenVinoRuntime(frame, settings.scale, precision, tiles=tiles) as runtime:
             name = f"openvino ({runtime.precision})"
             report = gate.check_frame(runtime, name)
-            tiled = gate.check_tile(runtime, name) if has_tiles else None
+            tiled = gate.check_tile(runtime, network, name) if has_tiles else None
+    record = {} if recipe is None else recipe.record
     if tiled is None:
-        return _Built(frame.name, report)
-    return _Built(frame.name, report, tile.name, excitation.name, {"tile": tiled.as_dict()})
+        return _Built(frame.name, report, more=more, int8=record, half=half)
+    more["tile"] = tiled.as_dict()
+    return _Built(frame.name, report, tile.name, excitation.name, more, record, half)
+
+
+def _export(
+    network: SRRAM, path: Path, kind: GraphKind, precision: Precision, recipe: Int8Recipe | None
+) -> None:
+    if recipe is None:
+        export_onnx(network, path, precision, kind)
+        return
+    plain = path.with_name(f"plain_{path.name}")
+    export_onnx(network, plain, "fp16" if precision == "fp16" else "fp32", kind)
+    recipe.plan.apply(plain, path)
+    plain.unlink()
 
 
 def _convert(onnx_file: Path) -> Path:
@@ -168,24 +223,55 @@ def _convert(onnx_file: Path) -> Path:
     return xml
 
 
+def _check_worth(
+    gate: _Gate, model: Path, recipe: Int8Recipe, settings: Int8Settings, scale: int
+) -> dict[str, Any]:
+    """What INT8 loses against the truth and gains in time, in OpenVINO: it runs every ONNX file."""
+    photos = gate_photos()
+    shipped = [Picture.of(name, _pixels(image), scale) for name, image in photos.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.onnx"
+        export_onnx(recipe.network, plain)
+        with (
+            OpenVinoRuntime(model, scale, "int8") as candidate,
+            OpenVinoRuntime(plain, scale, "auto") as baseline,
+        ):
+            truth = check_truth(
+                candidate.infer_float,
+                gate.reference,
+                [*shipped, *recipe.checks],
+                scale,
+                settings.budget,
+            )
+            name = f"openvino ({baseline.precision})"
+            image = next(iter(photos.values()))
+            speed = check_speed(candidate.infer_float, baseline.infer_float, image, name)
+    return {"truth": truth, "speed": speed}
+
+
+def _pixels(image: Images) -> Pixels8:
+    levels: Pixels8 = np.rint(image[0].transpose(1, 2, 0) * 255.0).astype(np.uint8)
+    return levels
+
+
 class _Gate:
     """The gate for both graph kinds of one network."""
 
     def __init__(self, network: SRRAM, precision: Precision) -> None:
-        self._network = network
         self._precision = precision
-        self._reference = TorchRuntime(network, "fp32", "cpu").infer_float
+        self.reference = TorchRuntime(network, "fp32", "cpu").infer_float
 
     def check_frame(self, candidate: FrameRunner, name: str) -> GateReport:
-        return check(candidate.infer_float, self._reference, self._precision, name)
+        return check(candidate.infer_float, self.reference, self._precision, name)
 
-    def check_tile(self, candidate: TileRunner, name: str) -> GateReport:
-        excitation = excitation_of(self._network)
+    def check_tile(self, candidate: TileRunner, exported: SRRAM, name: str) -> GateReport:
+        """`exported` is the network that was written: its attention's layers go with the graph."""
+        excitation = excitation_of(exported)
 
         def run(images: Images) -> Images:
             return frame_through_tile(candidate.infer_tile_float, excitation, images)
 
-        return check(run, self._reference, self._precision, name)
+        return check(run, self.reference, self._precision, name)
 
 
 def _check_output(settings: ExportSettings) -> None:

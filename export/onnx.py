@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import onnx
 import torch
@@ -17,11 +16,10 @@ from ramedge.files import atomic_path
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork
+from ramedge.runtimes.base import GraphKind
 
 OPSET = 20
 OUTPUT_NAME = "upscaled"
-
-GraphKind = Literal["frame", "tile", "statistics"]
 
 
 class FrameGraph(nn.Module):

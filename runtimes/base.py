@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from ramedge.statistics import ChannelExcitation, Statistic, Values
 from ramedge.tiling import Window
 
 Floats = NDArray[np.float32]
+GraphKind = Literal["frame", "tile", "statistics"]
+"""Whole images; tiles that share a frame's attention; the same for their statistic alone."""
 R = TypeVar("R", bound="Runtime")
 
 
@@ -54,13 +56,24 @@ class Runtime(ABC):
             UsageError: another shape or dtype.
             MemoryError: the device's memory does not suffice.
         """
-        if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
-            raise UsageError(f"Expected pixels [N, H, W, 3], got {list(pixels.shape)}.")
-        if pixels.dtype not in (np.uint8, np.uint16):
-            raise UsageError(f"Expected uint8 or uint16 pixels, got {pixels.dtype}.")
-        contiguous: Pixels = np.ascontiguousarray(pixels)  # type: ignore[assignment]
+        contiguous = _checked(pixels)
         with _memory_errors():
             return self._infer_pixels(contiguous)
+
+    def infer_many(self, frames: Iterable[Pixels]) -> Iterator[Pixels]:
+        """`infer` for one frame after another, in order; several at once where that is faster.
+
+        Frames are taken before the results of those before them are given.
+
+        Raises:
+            UsageError: another shape or dtype.
+            MemoryError: the device's memory does not suffice.
+        """
+        with _memory_errors():
+            yield from self._infer_many(map(_checked, frames))
+
+    def _infer_many(self, frames: Iterator[Pixels]) -> Iterator[Pixels]:
+        yield from map(self._infer_pixels, frames)
 
     def infer_float(self, images: NDArray[np.float32], fp32: bool = False) -> NDArray[np.float32]:
         """The bare network, for comparisons and for means over several of its outputs.
@@ -164,6 +177,15 @@ def _memory_errors() -> Iterator[None]:
         if any(words in text for words in _OUT_OF_MEMORY):
             raise MemoryError(str(error).strip().splitlines()[0]) from None
         raise
+
+
+def _checked(pixels: Pixels) -> Pixels:
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
+        raise UsageError(f"Expected pixels [N, H, W, 3], got {list(pixels.shape)}.")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UsageError(f"Expected uint8 or uint16 pixels, got {pixels.dtype}.")
+    contiguous: Pixels = np.ascontiguousarray(pixels)  # type: ignore[assignment]
+    return contiguous
 
 
 def _tile_arrays(pixels: Pixels, logits: Values, interior: Window) -> tuple[Pixels, Floats, Floats]:

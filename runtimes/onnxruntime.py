@@ -24,8 +24,12 @@ class OnnxRuntimeSession:
             import onnxruntime
         except ModuleNotFoundError:
             raise MissingExtraError("onnxruntime", "export", "Checking an ONNX file") from None
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors: it warns of FP16 constants that it does not fold
         try:
-            self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's exceptions share no public base
             reason = str(error).strip().splitlines()[0]
             raise WeightsError(f"{model} is not a model ONNX Runtime reads: {reason}") from None

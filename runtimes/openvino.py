@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.media.frames import Pixels
-from ramedge.runtimes.base import Floats, Runtime
+from ramedge.runtimes.base import Floats, GraphKind, Runtime
 from ramedge.statistics import load_excitation
 
 if TYPE_CHECKING:
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 _OPENVINO_PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
+REPEATS = 8
+"""So many runs of one shape in a row, then the graph is compiled for it: half a second, which a
+video gains back. The 8 turns of a self-ensemble have two shapes and do not count as one."""
 
-GraphKind = Literal["frame", "tile", "statistics"]
+Shapes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class OpenVinoRuntime(Runtime):
     """Runs an ONNX file or OpenVINO IR.
 
     The graph is compiled once for each kind of input it meets (uint8, uint16 or float32) and
-    arithmetic.
+    arithmetic, for any shape; and anew for one shape that comes again and again, as in a video:
+    OpenVINO then plans memory and kernels for it.
     """
 
     name = "openvino"
@@ -80,8 +84,9 @@ class OpenVinoRuntime(Runtime):
         Args:
             model: `.onnx` or `.xml`, float32 image `[N, 3, H, W]` in and out.
             scale: of the model.
-            precision: `fp32`; `fp16`, half precision where the device computes in it; or
-                `auto`, the fastest of them.
+            precision: `fp32`; `fp16`, half precision where the device computes in it; `auto`,
+                the fastest of them; `int8` for a quantized model, whose other layers then run in
+                the fastest.
             device: an OpenVINO device such as `CPU` or `GPU`; `auto` is the CPU.
             tiles: the graph for tiles with the frame's attention, where there is one.
 
@@ -92,12 +97,16 @@ class OpenVinoRuntime(Runtime):
         self._core = shared_core()
         self.scale = scale
         self.device = "CPU" if device == "auto" else device.upper()
-        self.precision, self.notes = self._choose_precision(precision)
+        # What the layers run in that are not int8.
+        self._arithmetic, self.notes = self._choose_precision(
+            "auto" if precision == "int8" else precision
+        )
+        self.precision = "int8" if precision == "int8" else self._arithmetic
         self._models: dict[GraphKind, openvino.Model] = {"frame": self._read(model)}
         if tiles is not None:
             self._models["tile"] = self._read(tiles.model)
             self.excitation = load_excitation(tiles.excitation)
-        self._compiled: dict[tuple[GraphKind, str, str], Any] = {}
+        self._graphs: dict[tuple[GraphKind, str, str], _Graph] = {}
 
     def _read(self, model: Path) -> openvino.Model:
         try:
@@ -148,19 +157,29 @@ class OpenVinoRuntime(Runtime):
         return mean, m2
 
     def _run(self, kind: GraphKind, *values: NDArray[Any], fp32: bool) -> list[NDArray[Any]]:
-        key = kind, values[0].dtype.name, "fp32" if fp32 else self.precision
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(*key)
-        request = self._compiled[key]
-        results = request.infer(list(values), share_inputs=True)
+        key = kind, values[0].dtype.name, "fp32" if fp32 else self._arithmetic
+        shapes = tuple(value.shape for value in values)
+        graph = self._graphs.get(key)
+        if graph is None or not graph.takes(shapes):
+            self._graphs.pop(key, None)  # its memory first
+            graph = self._graphs[key] = _Graph(self._compile(*key))
+        elif graph.is_repeated(shapes):
+            del graph, self._graphs[key]
+            graph = self._graphs[key] = _Graph(self._compile(*key, shapes), shapes)
+        results = graph.request.infer(list(values), share_inputs=True)
         return [results[index].copy() for index in range(len(results))]
 
-    def _compile(self, kind: GraphKind, dtype: str, precision: str) -> Any:
+    def _compile(
+        self, kind: GraphKind, dtype: str, precision: str, shapes: Shapes | None = None
+    ) -> Any:
         model = self._models["frame" if kind == "frame" else "tile"]
         if kind == "statistics":
             model = _without_upscaling(model)
         if dtype != "float32":
             model = _with_pixels(model, dtype, upscales=kind != "statistics")
+        if shapes is not None:
+            model = model.clone()
+            model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
@@ -176,7 +195,29 @@ class OpenVinoRuntime(Runtime):
 
     def close(self) -> None:
         """Free the compiled graphs."""
-        self._compiled.clear()
+        self._graphs.clear()
+
+
+class _Graph:
+    """A compiled graph, and how often the same shapes came in a row."""
+
+    def __init__(self, request: Any, shapes: Shapes | None = None) -> None:
+        self.request = request
+        self._shapes = shapes
+        self._last: Shapes | None = None
+        self._repeats = 0
+
+    def takes(self, shapes: Shapes) -> bool:
+        """Whether it was compiled for these shapes, or for any."""
+        return self._shapes is None or self._shapes == shapes
+
+    def is_repeated(self, shapes: Shapes) -> bool:
+        """Count the shapes; true where it pays to compile for them alone."""
+        if self._shapes is not None:
+            return False
+        self._repeats = self._repeats + 1 if shapes == self._last else 1
+        self._last = shapes
+        return self._repeats > REPEATS
 
 
 def _needs_fp32(pixels: Pixels) -> bool:

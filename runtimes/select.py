@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from ramedge.errors import MissingExtraError, UsageError
+from ramedge.errors import MissingExtraError, RuntimeUnavailableError, UsageError
 from ramedge.export.artifact import Artifact, load_artifact
+from ramedge.halos import Halos, load_halos
 from ramedge.network.config import SUPPORTED_SCALES
 from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.flavour import FLAVOURS, RTX, TENSORRT, Flavour
 from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
 from ramedge.weights import shipped_artifact, shipped_weights
 
-RuntimeName = Literal["auto", "torch", "openvino"]
-PrecisionName = Literal["auto", "fp32", "fp16"]
+if TYPE_CHECKING:
+    from ramedge.export.engine import EnginePrecision
+
+RuntimeName = Literal["auto", "torch", "openvino", "tensorrt", "tensorrt-rtx"]
+PrecisionName = Literal["auto", "fp32", "fp16", "int8"]
 DEFAULT_SCALE = 2
+_LOG = logging.getLogger("ramedge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +31,10 @@ class RuntimeSettings:
     """Which network to run, and how.
 
     Attributes:
-        runtime: `auto` takes OpenVINO for models, PyTorch for weights files.
+        runtime: `auto` takes TensorRT or TensorRT-RTX for models where it is installed and finds
+            a GPU, otherwise OpenVINO; PyTorch for weights files.
         precision: `fp16` is half precision where the device computes in it (bfloat16 counts),
-            `auto` the fastest that the runtime offers within the gate.
+            `auto` the fastest of both; `int8` takes the shipped INT8 model.
         scale: `None` takes the model's own, ×2 for the shipped one.
         model: an exported folder, or a safetensors file of weights; `None` is the shipped model.
         device: in the runtime's words; `auto` chooses.
@@ -49,13 +57,15 @@ class OpenedModel:
 
     Attributes:
         network: its short name, for example `srram_r10c64`.
-        receptive_field: radius in low-resolution pixels.
+        weights: SHA-256 of the weights it was made from.
+        halos: what tiles of it need around them.
         reason: one line: what runs, where, and why.
     """
 
     runtime: Runtime
     network: str
-    receptive_field: int
+    weights: str
+    halos: Halos
     reason: str
 
 
@@ -68,49 +78,170 @@ def open_model(settings: RuntimeSettings) -> OpenedModel:
         MissingExtraError: PyTorch was asked for and is not installed.
         RuntimeUnavailableError: the runtime or the device is not there.
     """
-    if settings.model is None:
-        return _open_shipped(settings)
-    if settings.model.is_dir():
-        return _open_artifact(load_artifact(settings.model), settings)
-    if not settings.model.exists():
-        raise UsageError(f"No such model: {settings.model}.")
-    if settings.runtime == "openvino":
+    source = model_source(settings)
+    if source.is_dir():
+        return _open_artifact(load_artifact(source), settings)
+    if not source.exists():
+        raise UsageError(f"No such model: {source}.")
+    if settings.runtime not in {"auto", "torch"}:
         raise UsageError(
-            f"OpenVINO runs exported models, not weights: ramedge export --weights "
-            f"{settings.model} -o DIR, then --model DIR."
+            f"{settings.runtime} runs exported models, not weights: ramedge export --weights "
+            f"{source} -o DIR, then --model DIR."
         )
-    return _open_weights(settings.model, settings)
+    return _open_weights(source, settings)
 
 
-def _open_shipped(settings: RuntimeSettings) -> OpenedModel:
+def model_source(settings: RuntimeSettings) -> Path:
+    """The exported folder or the weights file that the settings mean, be it named or shipped.
+
+    Raises:
+        UsageError: none is shipped for this scale.
+    """
+    if settings.model is not None:
+        return settings.model
     scale = DEFAULT_SCALE if settings.scale is None else settings.scale
     if settings.runtime == "torch":
-        return _open_weights(shipped_weights(scale), settings)
-    artifact = load_artifact(shipped_artifact(scale, "fp32"))
-    return _open_artifact(artifact, settings)
+        return shipped_weights(scale)
+    if settings.precision == "int8":
+        return shipped_artifact(scale, "int8")
+    if settings.precision != "fp32" and _engine_flavour(settings)[0] is not None:
+        # An engine keeps the model's precision; OpenVINO chooses its own.
+        return shipped_artifact(scale, "fp16")
+    return shipped_artifact(scale, "fp32")
 
 
 def _open_artifact(artifact: Artifact, settings: RuntimeSettings) -> OpenedModel:
-    manifest = artifact.manifest
     if settings.runtime == "torch":
         raise UsageError("PyTorch runs weights (.safetensors), not exported models.")
-    _check_scale(settings, (manifest.scale,), artifact.folder)
+    _check_scale(settings, (artifact.manifest.scale,), artifact.folder)
+    precision = _precision_of(artifact, settings)
+    flavour, reason = _engine_flavour(settings)
+    if flavour is None:
+        because = f"the best here ({reason})" if settings.runtime == "auto" else reason
+        return _open_openvino(artifact, precision, settings.device, because)
+    if artifact.manifest.runtime != "onnx":
+        if settings.runtime == "auto":
+            reason = f"it is for {artifact.manifest.runtime}"
+            return _open_openvino(artifact, precision, settings.device, reason)
+        raise UsageError(
+            f"{artifact.folder} is for {artifact.manifest.runtime}: engines are built from ONNX, "
+            "ramedge export --runtime onnx."
+        )
+    return _open_engines(artifact, settings, flavour, reason)
+
+
+def _precision_of(artifact: Artifact, settings: RuntimeSettings) -> str:
+    """What to run an artifact in: INT8 is in the model itself, the others are the runtime's."""
+    is_int8, wants_int8 = artifact.manifest.precision == "int8", settings.precision == "int8"
+    if wants_int8 and not is_int8:
+        raise UsageError(
+            f"{artifact.folder} is an {artifact.manifest.precision} model. Make an INT8 one with: "
+            "ramedge export --precision int8 --calibration DIR"
+        )
+    if is_int8 and settings.precision not in {"auto", "int8"}:
+        raise UsageError(f"{artifact.folder} is an INT8 model: leave --precision out.")
+    return artifact.manifest.precision if is_int8 else settings.precision
+
+
+def _engine_flavour(settings: RuntimeSettings) -> tuple[Flavour | None, str]:
+    """Which of TensorRT and TensorRT-RTX runs the model, if any, and why."""
+    if settings.runtime in FLAVOURS:
+        return FLAVOURS[settings.runtime], "asked for"
+    if settings.runtime == "openvino":
+        return None, "asked for"
+    if settings.device.upper() not in {"AUTO", "CUDA", "CUDA:0"}:
+        return None, f"the device {settings.device} was asked for"
+    return best_flavour()
+
+
+def best_flavour() -> tuple[Flavour | None, str]:
+    """The flavour that is installed and finds a GPU, or why there is none."""
+    installed = [flavour for flavour in (TENSORRT, RTX) if flavour.installed()]
+    if not installed:
+        return None, "TensorRT is not installed"
+    from ramedge.runtimes.cuda import NO_GPU, gpu_facts
+
+    if gpu_facts() == NO_GPU:
+        return None, f"{installed[0].title} is installed, but no NVIDIA GPU can be used"
+    try:
+        installed[0].load()
+    except RuntimeUnavailableError as broken:
+        return None, str(broken).rstrip(".")
+    return installed[0], "there is an NVIDIA GPU"
+
+
+def _open_openvino(artifact: Artifact, precision: str, device: str, reason: str) -> OpenedModel:
+    manifest = artifact.manifest
     tiles = None
     if artifact.has_tiles:
         tiles = TileModel(artifact.folder / manifest.tile, artifact.folder / manifest.excitation)
-    runtime = OpenVinoRuntime(
-        artifact.model, manifest.scale, settings.precision, settings.device, tiles
-    )
-    chosen = "asked for" if settings.runtime == "openvino" else "the default for exported models"
+    runtime = OpenVinoRuntime(artifact.model, manifest.scale, precision, device, tiles)
     return OpenedModel(
         runtime=runtime,
         network=manifest.network,
-        receptive_field=manifest.receptive_field,
-        reason=_describe(runtime, chosen),
+        weights=manifest.weights,
+        halos=load_halos(manifest.weights, manifest.scale, manifest.receptive_field),
+        reason=_describe(runtime, reason),
     )
 
 
+def _open_engines(
+    artifact: Artifact, settings: RuntimeSettings, flavour: Flavour, reason: str
+) -> OpenedModel:
+    from ramedge.export.engines import EngineCache
+    from ramedge.runtimes.tensorrt import EngineModels, EngineSource, TensorRtRuntime
+
+    manifest = artifact.manifest
+    if settings.precision not in {"auto", manifest.precision}:
+        raise UsageError(
+            f"{artifact.folder} is in {manifest.precision}, and engines keep the model's precision."
+        )
+    folder = artifact.folder
+    wide = _fp32_beside(artifact)
+    models = EngineModels(
+        network=manifest.network,
+        scale=manifest.scale,
+        precision=cast("EnginePrecision", manifest.precision),
+        frame=artifact.gpu_model,
+        tile=folder / manifest.tile if artifact.has_tiles else None,
+        excitation=folder / manifest.excitation if artifact.has_tiles else None,
+        frame_fp32=None if wide is None else wide.model,
+        tile_fp32=None if wide is None or not wide.has_tiles else wide.folder / wide.manifest.tile,
+        gate=dict(manifest.gate),
+    )
+    flavour.load()
+    source = EngineSource(EngineCache(), on_notice=_LOG.warning, on_progress=_tell_of_build)
+    runtime = TensorRtRuntime(models, flavour, source)
+    return OpenedModel(
+        runtime=runtime,
+        network=manifest.network,
+        weights=manifest.weights,
+        halos=load_halos(manifest.weights, manifest.scale, manifest.receptive_field),
+        reason=_describe(runtime, reason),
+    )
+
+
+def _fp32_beside(artifact: Artifact) -> Artifact | None:
+    """The shipped FP32 model of the same weights, for 16-bit pixels."""
+    try:
+        wide = load_artifact(shipped_artifact(artifact.manifest.scale, "fp32"))
+    except UsageError:
+        return None
+    same = wide.manifest.weights == artifact.manifest.weights
+    return wide if same and artifact.manifest.precision != "fp32" else None
+
+
+def _tell_of_build(share: float, _phase: str) -> None:
+    if share == 0.0:
+        _LOG.warning("Building an engine for this GPU, once; it is kept for the next time.")
+
+
 def _open_weights(path: Path, settings: RuntimeSettings) -> OpenedModel:
+    if settings.precision == "int8":
+        raise UsageError(
+            "PyTorch does not run INT8: leave --runtime out, or export the weights with "
+            "--precision int8."
+        )
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "export", "Running weights in PyTorch")
     from ramedge.network.weights import load_weights
@@ -127,7 +258,8 @@ def _open_weights(path: Path, settings: RuntimeSettings) -> OpenedModel:
     return OpenedModel(
         runtime=runtime,
         network=loaded.config.name,
-        receptive_field=loaded.config.receptive_field(scale),
+        weights=loaded.digest,
+        halos=load_halos(loaded.digest, scale, loaded.config.receptive_field(scale)),
         reason=_describe(runtime, chosen),
     )
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import torch
+from fake_gpu import FakeGpu, make_cuda, make_flavour
 
 from ramedge.errors import RuntimeUnavailableError, UsageError, WeightsError
+from ramedge.export.engines import EngineCache
 from ramedge.export.onnx import export_onnx
+from ramedge.export.tensorrt import BuildSettings, Shapes
 from ramedge.metrics import agreement
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.cuda_bindings import CudaPython, PyCuda
+from ramedge.runtimes.flavour import RTX, TENSORRT, Flavour
 from ramedge.runtimes.openvino import GraphKind, OpenVinoRuntime
+from ramedge.runtimes.tensorrt import EngineModels, EngineSource, TensorRtRuntime
 from ramedge.runtimes.torch import TorchRuntime
 
 Open = Callable[[SRRAM, Path], Runtime]
@@ -31,19 +40,61 @@ def open_openvino(network: SRRAM, folder: Path) -> Runtime:
 
 
 def open_torch_cuda(network: SRRAM, folder: Path) -> Runtime:
-    import os
-
     if not torch.cuda.is_available():
-        if os.environ.get("RAMEDGE_REQUIRE_GPU") == "1":
-            pytest.fail("RAMEDGE_REQUIRE_GPU=1, and PyTorch sees no GPU")
-        pytest.skip("PyTorch sees no GPU")
+        no_gpu("PyTorch sees no GPU")
     return TorchRuntime(network, "fp32", "cuda")
 
+
+def no_gpu(reason: str) -> NoReturn:
+    if os.environ.get("RAMEDGE_REQUIRE_GPU") == "1":
+        pytest.fail(f"RAMEDGE_REQUIRE_GPU=1, but: {reason}")
+    pytest.skip(reason)
+
+
+def engine_models(network: SRRAM, folder: Path) -> EngineModels:
+    export_onnx(network, folder / "model.onnx")
+    return EngineModels("small", network.config.scales[0], "fp32", folder / "model.onnx")
+
+
+def open_engine(
+    network: SRRAM, folder: Path, flavour: Flavour, binding: type[CudaPython] | type[PyCuda]
+) -> Runtime:
+    """On a real GPU."""
+    try:
+        flavour.load()
+        cuda = binding()
+    except RuntimeUnavailableError as reason:
+        no_gpu(str(reason))
+    source = EngineSource(EngineCache(folder / "cache"), ENGINE_SETTINGS)
+    return TensorRtRuntime(engine_models(network, folder), flavour, source, cuda)
+
+
+def open_fake_engine(network: SRRAM, folder: Path, binding: str, rtx: bool) -> Runtime:
+    """The same code over a GPU that is none: its buffers, streams and graphs, not its kernels."""
+    gpu = FakeGpu()
+    source = EngineSource(EngineCache(folder / "cache"), ENGINE_SETTINGS)
+    models = engine_models(network, folder)
+    return TensorRtRuntime(models, make_flavour(gpu, rtx), source, make_cuda(gpu, binding))
+
+
+ENGINE_SETTINGS = BuildSettings(Shapes((1, 1), (24, 32), (64, 64)))
 
 RUNTIMES = [
     pytest.param(open_torch, id="torch"),
     pytest.param(open_openvino, id="openvino"),
     pytest.param(open_torch_cuda, id="torch-cuda", marks=pytest.mark.gpu),
+    pytest.param(partial(open_fake_engine, binding="cuda-python", rtx=False), id="fake-tensorrt"),
+    pytest.param(partial(open_fake_engine, binding="pycuda", rtx=False), id="fake-pycuda"),
+    pytest.param(partial(open_fake_engine, binding="cuda-python", rtx=True), id="fake-rtx"),
+    *(
+        pytest.param(
+            partial(open_engine, flavour=flavour, binding=binding),
+            id=f"{flavour.name}-{binding.name}",
+            marks=pytest.mark.gpu,
+        )
+        for flavour in (TENSORRT, RTX)
+        for binding in (CudaPython, PyCuda)
+    ),
 ]
 
 
@@ -133,6 +184,18 @@ def test_pixels_that_may_not_be_written_to_are_accepted(runtime: Runtime) -> Non
         np.testing.assert_array_equal(runtime.infer(pixels), expected)
 
 
+def test_many_frames_are_each_as_alone_and_in_order(runtime: Runtime) -> None:
+    rng = np.random.default_rng(4)
+    frames = [
+        rng.integers(0, 256, (1, *size, 3)).astype(dtype)
+        for size, dtype in [((6, 8), "u1")] * 5 + [((5, 9), "u1")] * 2 + [((6, 8), "u2")] * 3
+    ]
+    found = list(runtime.infer_many(iter(frames)))
+    assert len(found) == len(frames)
+    for one, frame in zip(found, frames, strict=True):
+        np.testing.assert_array_equal(one, runtime.infer(frame))
+
+
 def test_views_are_accepted(runtime: Runtime) -> None:
     pixels = np.random.default_rng(2).integers(0, 255, (1, 12, 10, 3)).astype(np.uint8)
     turned = pixels[:, ::-1, ::2]
@@ -171,7 +234,7 @@ def test_floats_in_fp32_are_the_floats_of_an_fp32_runtime(runtime: Runtime) -> N
 def test_a_runtime_says_what_it_is(runtime: Runtime, network: SRRAM) -> None:
     assert runtime.scale == network.config.scales[0]
     assert runtime.precision == "fp32"
-    assert runtime.name in {"torch", "openvino"}
+    assert runtime.name in {"torch", "openvino", "tensorrt", "tensorrt-rtx"}
     assert runtime.device
 
 
@@ -204,11 +267,11 @@ def test_half_precision_is_left_where_fp32_is_asked_for(
 ) -> None:
     export_onnx(small_network, tmp_path / "model.onnx")
     with OpenVinoRuntime(tmp_path / "model.onnx", 2, "fp32") as runtime:
-        runtime.precision = "bf16"  # as on a CPU that computes in it
+        runtime._arithmetic = "bf16"  # as on a CPU that computes in it
         compiled: list[tuple[str, str]] = []
         compile_model = runtime._compile
 
-        def record(kind: GraphKind, dtype: str, precision: str) -> object:
+        def record(kind: GraphKind, dtype: str, precision: str, *shapes: object) -> object:
             compiled.append((dtype, precision))
             return compile_model(kind, dtype, "fp32")
 

@@ -20,7 +20,12 @@ from ramedge.export.precision import to_half
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import save_weights
-from ramedge.weights import shipped_artifact, shipped_scales, shipped_weights
+from ramedge.weights import (
+    shipped_artifact,
+    shipped_precisions,
+    shipped_scales,
+    shipped_weights,
+)
 
 
 @pytest.fixture(scope="session")
@@ -209,7 +214,8 @@ def test_shipped_artifacts_are_made_from_the_shipped_weights() -> None:
 
     assert 2 in shipped_scales()
     for scale in shipped_scales():
-        for precision in ("fp32", "fp16"):
+        assert {"fp32", "fp16"} <= set(shipped_precisions(scale))
+        for precision in shipped_precisions(scale):
             manifest = load_artifact(shipped_artifact(scale, precision)).manifest
             assert manifest.weights == file_digest(shipped_weights(scale))
             assert (manifest.scale, manifest.precision) == (scale, precision)

@@ -1,0 +1,217 @@
+"""From an ONNX file to a plan, built or taken from the cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from ramedge.calibration.audit import audit_file
+from ramedge.errors import ExportError, RuntimeUnavailableError, UsageError, WeightsError
+from ramedge.export.engines import EngineCache, EngineKey, Record
+from ramedge.export.graphs import GraphKind, Values, load_graph, make_graph
+from ramedge.export.monitor import OnProgress
+from ramedge.export.tensorrt import BuildSettings, Plan, build_plan
+from ramedge.files import file_digest
+from ramedge.runtimes.cuda import NO_GPU, GpuFacts, gpu_facts
+from ramedge.runtimes.flavour import Flavour
+
+EnginePrecision = Literal["fp32", "fp16", "int8"]
+GRAPH_VERSION = 1
+"""Raised when `ramedge.export.graphs` makes another graph of the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """Which engine is wanted.
+
+    Attributes:
+        model: ONNX file, graph kind `frame`, or `tile` for both others.
+        network, scale: of the model, for the user.
+        precision: what the file must hold.
+        flavour: which of the two libraries.
+        graph: graph kind of the engine.
+        values: what goes in and out.
+        settings: shapes and effort.
+        gate: what is known of the ONNX file's agreement with PyTorch.
+    """
+
+    model: Path
+    network: str
+    scale: int
+    precision: EnginePrecision
+    flavour: Flavour
+    graph: GraphKind = "frame"
+    values: Values = "uint8"
+    settings: BuildSettings = field(default_factory=BuildSettings)
+    gate: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A plan that may be loaded: its hash was compared.
+
+    Attributes:
+        data: the plan.
+        record: what it is.
+        path: where it stands.
+        cached: whether it was there already.
+        seconds: that getting it took.
+    """
+
+    data: bytes
+    record: Record
+    path: Path
+    cached: bool
+    seconds: float
+
+
+def get_engine(
+    request: EngineRequest,
+    cache: EngineCache,
+    rebuild: bool = False,
+    on_notice: Callable[[str], None] = lambda _text: None,
+    on_progress: OnProgress = lambda _share, _phase: None,
+) -> Engine:
+    """The engine of a request: from the cache, or built and put there.
+
+    Of several processes that want the same, one builds.
+
+    Raises:
+        RuntimeUnavailableError: the library or the GPU is missing.
+        UsageError: a workspace without a GPU.
+        WeightsError: the model is damaged.
+        ExportError: the audit or the builder refuses it.
+        OutputError: the cache cannot be written.
+        MemoryError: the device's memory does not suffice for the build.
+    """
+    started = time.perf_counter()
+    gpu = gpu_facts()
+    request.flavour.load()
+    if gpu == NO_GPU and not request.flavour.builds_without_gpu:
+        raise RuntimeUnavailableError(
+            f"{request.flavour.title} builds on the GPU that will run the engine, and no NVIDIA "
+            "GPU is found here: see ramedge doctor."
+        )
+    if gpu == NO_GPU and request.settings.workspace is not None:
+        raise UsageError(
+            f"--workspace needs a GPU: without one {request.flavour.title} builds without a limit."
+        )
+    key = engine_key(request, gpu)
+    with cache.lock(key):
+        found = None if rebuild else _from_cache(cache, key, on_notice)
+        if found is not None:
+            record, data = found
+            seconds = time.perf_counter() - started
+            return Engine(data, record, cache.plan_path(key), True, seconds)
+        plan = _build(request, key, cache, on_progress)
+        record = Record(
+            key=key,
+            sha256=sha256(plan.data).hexdigest(),
+            size=len(plan.data),
+            seconds=round(plan.seconds, 3),
+            built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            layers=plan.layers,
+            gate={"onnx": dict(request.gate), "engine": "not run yet"},
+        )
+        path = cache.store(record, plan.data)
+    return Engine(plan.data, record, path, False, time.perf_counter() - started)
+
+
+def engine_key(request: EngineRequest, gpu: GpuFacts) -> EngineKey:
+    """The key of a request on a GPU, or `NO_GPU`.
+
+    Raises:
+        WeightsError: there is no such model.
+    """
+    try:
+        digest = file_digest(request.model)
+    except OSError as error:
+        raise WeightsError(f"Cannot read {request.model}: {error.strerror}.") from None
+    settings = request.settings
+    sizes = (settings.shapes.smallest, settings.shapes.best, settings.shapes.largest)
+    low, middle, high = (f"{height}x{width}" for height, width in sizes)
+    return EngineKey(
+        network=request.network,
+        scale=request.scale,
+        onnx=digest,
+        graph=request.graph,
+        values=request.values,
+        precision=request.precision,
+        shapes=(low, middle, high),
+        flavour=request.flavour.name,
+        version=request.flavour.version(),
+        gpu=gpu.name,
+        compute_capability=gpu.compute_capability,
+        driver=gpu.driver,
+        options={
+            "graph version": GRAPH_VERSION,
+            "opt level": settings.opt_level if settings.opt_level is not None else "default",
+            "workspace MiB": settings.workspace if settings.workspace is not None else "all",
+        },
+    )
+
+
+def _from_cache(
+    cache: EngineCache, key: EngineKey, on_notice: Callable[[str], None]
+) -> tuple[Record, bytes] | None:
+    record = cache.record(key)
+    if record is not None:
+        try:
+            return record, cache.load(record)
+        except WeightsError as refused:
+            on_notice(f"{refused} Building anew.")
+            return None
+    near = cache.nearest(key)
+    if near is not None and near.key != key:
+        changed = "; ".join(key.differences(near.key))
+        on_notice(f"The engine in the cache is for something else ({changed}): building anew.")
+    return None
+
+
+def _build(
+    request: EngineRequest, key: EngineKey, cache: EngineCache, on_progress: OnProgress
+) -> Plan:
+    on_progress(0.0, "reading the model")
+    model = load_graph(request.model)
+    quantized = any(node.op_type.endswith("QuantizeLinear") for node in model.graph.node)
+    if request.precision == "int8" and not quantized:
+        raise ExportError(f"{request.model} is not an int8 model: it has no QuantizeLinear.")
+    if quantized:
+        audit_file(request.model)
+        if request.precision != "int8":
+            raise ExportError(f"{request.model} is an int8 model: use --precision int8.")
+    graph: onnx.ModelProto = make_graph(model, request.graph, request.values)
+    learns = not request.flavour.builds_without_gpu  # RTX has no timings to remember
+    owner = key.flavour, key.version, f"{key.gpu} {key.compute_capability}"
+    before = cache.timing_cache(*owner) if learns else None
+    plan = build_plan(
+        graph.SerializeToString(), request.settings, request.flavour, before, on_progress
+    )
+    _check_layers(plan, request)
+    if plan.timing_cache:
+        cache.store_timing_cache(*owner, plan.timing_cache)
+    return plan
+
+
+def _check_layers(plan: Plan, request: EngineRequest) -> None:
+    """Compare what the network holds with what was asked for."""
+    has = {
+        "fp32": not any(name.endswith((" HALF", " BF16", " INT8")) for name in plan.layers),
+        "fp16": "CONVOLUTION HALF" in plan.layers,
+        "int8": "QUANTIZE INT8" in plan.layers,
+    }[request.precision]
+    if not has:
+        kinds = ("CONVOLUTION", "QUANTIZE")
+        found = ", ".join(
+            f"{n} {name}" for name, n in plan.layers.items() if name.startswith(kinds)
+        )
+        raise ExportError(
+            f"{request.model} does not hold a network in {request.precision}: {found}."
+        )

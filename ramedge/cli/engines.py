@@ -1,0 +1,108 @@
+"""`ramedge engines`: what stands in the cache of engines."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ramedge.cli import console
+from ramedge.errors import WeightsError
+from ramedge.export.engines import EngineCache, Record
+
+engines = typer.Typer(help="List, check and clear the engines built on this machine.")
+
+
+@engines.command("list")
+def list_engines() -> None:
+    """List the engines in the cache."""
+    cache = EngineCache()
+    records = cache.records()
+    table = Table(box=None, pad_edge=False)
+    for column in ("engine", "network", "graph", "precision", "shapes", "for", "MB", "built"):
+        table.add_column(column, no_wrap=True)
+    for record in records:
+        key = record.key
+        table.add_row(
+            key.name,
+            f"{key.network} ×{key.scale}",
+            f"{key.graph} {key.values}",
+            key.precision,
+            "/".join(key.shapes),
+            _target(record),
+            f"{record.size / 1e6:.1f}",
+            record.built[:16],
+        )
+    if records:
+        console.print_table(table)
+    console.stdout.print(f"{len(records)} engines in {cache.folder}", markup=False)
+
+
+@engines.command()
+def verify() -> None:
+    """Compare every engine with the hash that was recorded when it was built."""
+    cache = EngineCache()
+    bad = 0
+    for record in cache.records():
+        try:
+            cache.load(record)
+        except WeightsError as failure:
+            bad += 1
+            console.error(str(failure))
+    for name in cache.strays():
+        bad += 1
+        console.error(f"{cache.folder / name}: a plan or record without the other, or damaged.")
+    if bad:
+        console.stderr.print("Remove them with: ramedge engines prune")
+        raise typer.Exit(1)
+    console.stdout.print(f"{len(cache.records())} engines are what was built.")
+
+
+@engines.command()
+def prune(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove all engines, not only the useless ones.")
+    ] = False,
+) -> None:
+    """Remove engines that cannot be used: damaged, or for another library version or GPU."""
+    cache = EngineCache()
+    removed = 0
+    for name in cache.strays():
+        cache.remove(name)
+        removed += 1
+    for record in cache.records():
+        reason = "all are removed" if everything else _useless(cache, record)
+        if reason:
+            cache.remove(record.key.name)
+            removed += 1
+            console.stderr.print(f"{record.key.name}: {reason}", markup=False)
+    if everything:
+        for path in cache.folder.glob("*.timing"):
+            path.unlink(missing_ok=True)
+    console.stdout.print(f"Removed {removed} engines, {len(cache.records())} stay.")
+
+
+def _useless(cache: EngineCache, record: Record) -> str:
+    from ramedge.runtimes.cuda import gpu_facts
+    from ramedge.runtimes.flavour import FLAVOURS
+
+    try:
+        cache.load(record)
+    except WeightsError as failure:
+        return str(failure)
+    key = record.key
+    flavour = next((f for f in FLAVOURS.values() if f.name == key.flavour), None)
+    version = "" if flavour is None else flavour.version()
+    if version != key.version:
+        return f"for {key.flavour} {key.version}, here is {version or 'none'}"
+    facts = gpu_facts()
+    here = (facts.name, facts.compute_capability, facts.driver)
+    if here != (key.gpu, key.compute_capability, key.driver):
+        return f"for {_target(record)} with CUDA {key.driver}, here is {facts.name}"
+    return ""
+
+
+def _target(record: Record) -> str:
+    key = record.key
+    return f"{key.flavour} {key.version}, {'no GPU' if key.gpu == 'none' else key.gpu}"

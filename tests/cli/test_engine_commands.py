@@ -1,0 +1,162 @@
+"""`ramedge export --runtime tensorrt…`, `ramedge engines`, and the choice of a runtime."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_gpu import FakeGpu, driver_modules, fake_tensorrt
+from PIL import Image
+
+from ramedge.export.engines import EngineCache
+from ramedge.runtimes.flavour import RTX
+from ramedge.runtimes.select import RuntimeSettings, open_model
+
+needs_rtx = pytest.mark.skipif(
+    not RTX.installed(), reason="TensorRT-RTX is not installed: pip install tensorrt-rtx"
+)
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test touches the user's own cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "home" / name))
+    return tmp_path / "home" / "ramedge" / "engines"
+
+
+@pytest.fixture
+def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in.png"
+    Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("runtime", "extra"), [("tensorrt", "tensorrt"), ("tensorrt-rtx", "rtx")])
+def test_without_tensorrt_one_line_names_the_command(
+    ramedge, no_tensorrt: None, picture: Path, runtime: str, extra: str
+) -> None:
+    for arguments in (("upscale", picture), ("export", "-p", "fp16")):
+        ended = ramedge(*arguments, "--runtime", runtime)
+        assert ended.code == 1
+        assert "is not installed" in ended.error
+        assert f"pip install 'ramedge[{extra}]'" in ended.error
+
+
+def test_without_a_gpu_one_line_names_what_is_missing(
+    ramedge, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(FakeGpu()))
+    with driver_modules(None, name=""):
+        ended = ramedge("upscale", picture, "--runtime", "tensorrt")
+        assert "No NVIDIA GPU" in ended.error
+        assert "pip install cuda-python" in ended.error
+        ended = ramedge("export", "--runtime", "tensorrt", "-p", "fp16")
+        assert "no NVIDIA GPU is found" in ended.error
+
+
+def test_auto_goes_to_openvino_and_says_why(
+    ramedge, no_tensorrt: None, picture: Path, tmp_path: Path
+) -> None:
+    ended = ramedge("upscale", picture, "-o", tmp_path / "out.png")
+    assert ended.code == 0
+    assert "on openvino" in ended.err
+    assert "TensorRT is not installed" in ended.err
+
+
+def test_auto_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ramedge.runtimes.flavour.Flavour.installed", lambda self: True)
+    with driver_modules(None, name=""):
+        opened = open_model(RuntimeSettings())
+    assert opened.runtime.name == "openvino"
+    assert "no NVIDIA GPU can be used" in opened.reason
+
+
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu()
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(gpu))
+    monkeypatch.setattr("ramedge.runtimes.flavour.Flavour.installed", lambda self: True)
+    with driver_modules(gpu, name="cuda-python"):
+        opened = open_model(RuntimeSettings())
+        assert (opened.runtime.name, opened.runtime.precision) == ("tensorrt", "fp16")
+        assert "Fake GPU" in opened.reason
+        assert opened.runtime.excitation is not None
+        assert opened.runtime.notes == ()
+        opened.runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--runtime", "tensorrt-rtx", "--max-shape", "big"), "height x width"),
+        (("--runtime", "tensorrt-rtx", "--min-shape", "9x9", "--max-shape", "8x8"), "must grow"),
+        (("--runtime", "tensorrt-rtx", "--opt-level", "9"), "0 to 5"),
+        (("--runtime", "tensorrt-rtx", "--workspace", "0"), "MiB"),
+        (("--runtime", "onnx", "--rebuild"), "are for --runtime tensorrt"),
+        (("--runtime", "openvino", "--max-shape", "8x8"), "are for --runtime tensorrt"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_line(ramedge, arguments: tuple, words: str) -> None:
+    ended = ramedge("export", *arguments)
+    assert ended.code == 2
+    assert words in ended.error
+
+
+@needs_rtx
+def test_an_engine_is_built_then_found_then_listed_then_pruned(ramedge, cache_home: Path) -> None:
+    command = ("export", "--runtime", "tensorrt-rtx", "-p", "fp16", "--max-shape", "720x1280")
+    first, second = ramedge(*command), ramedge(*command)
+    assert (first.code, second.code) == (0, 0), first.err
+    assert "built in" in first.out
+    assert "from the cache" in second.out
+    assert "34 give HALF" in first.out
+    listed = ramedge("engines", "list")
+    assert "1 engines in" in listed.out
+    assert "1x1/360x640/720x1280" in listed.out
+    assert ramedge("engines", "verify").code == 0
+    (plan,) = cache_home.glob("*.engine")
+    data = bytearray(plan.read_bytes())
+    data[100] ^= 1
+    plan.write_bytes(data)
+    ended = ramedge("engines", "verify")
+    assert ended.code == 1
+    assert "hash differs" in ended.error
+    third = ramedge(*command)
+    assert "refused" in third.err
+    assert "built in" in third.out
+    assert "1 stay" in ramedge("engines", "prune").out
+    assert "Removed 1 engines, 0 stay" in ramedge("engines", "prune", "--all").out
+    assert EngineCache(cache_home).records() == []
+
+
+@needs_rtx
+def test_what_cannot_be_built_from_is_one_line(ramedge, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"nonsense")
+    command = ("export", "--runtime", "tensorrt-rtx")
+    assert "damaged or not an ONNX" in ramedge(*command, "-m", bad).error
+    assert "No such" in ramedge(*command, "-m", tmp_path / "none.safetensors").error
+    assert "not an exported model" in ramedge(*command, "-m", tmp_path).error
+
+
+@needs_rtx
+def test_weights_become_onnx_and_then_an_engine(
+    ramedge, small_weights: Path, tmp_path: Path
+) -> None:
+    ended = ramedge(
+        "export", "--runtime", "tensorrt-rtx", "-m", small_weights, "-o", tmp_path / "model"
+    )
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "model" / "manifest.json").is_file()
+    again = ramedge("export", "--runtime", "tensorrt-rtx", "-m", tmp_path / "model")
+    assert "from the cache" in again.out
+    wrong = ramedge("export", "--runtime", "tensorrt-rtx", "-p", "fp16", "-m", tmp_path / "model")
+    assert "--precision fp32" in wrong.error

@@ -1,0 +1,119 @@
+"""The shipped networks as engines on a real GPU (`-m gpu`)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from ramedge.errors import RuntimeUnavailableError
+from ramedge.export.engine import EngineRequest, get_engine
+from ramedge.export.engine_gate import check_engine
+from ramedge.export.engines import EngineCache
+from ramedge.export.tensorrt import BuildSettings, Shapes
+from ramedge.gate import gate_photos
+from ramedge.metrics import agreement
+from ramedge.network.weights import load_weights
+from ramedge.runtimes.cuda import Cuda
+from ramedge.runtimes.cuda_bindings import CudaPython, PyCuda
+from ramedge.runtimes.engine_session import EngineSession
+from ramedge.runtimes.flavour import RTX, TENSORRT, Flavour
+from ramedge.runtimes.torch import TorchRuntime
+from ramedge.weights import shipped_artifact, shipped_weights
+
+pytestmark = pytest.mark.gpu
+SETTINGS = BuildSettings(Shapes((16, 16), (192, 192), (384, 384)))
+
+
+def no_gpu(reason: str) -> NoReturn:
+    if os.environ.get("RAMEDGE_REQUIRE_GPU") == "1":
+        pytest.fail(f"RAMEDGE_REQUIRE_GPU=1, but: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def cuda() -> Cuda:
+    try:
+        return CudaPython()
+    except RuntimeUnavailableError as reason:
+        no_gpu(str(reason))
+
+
+@pytest.fixture(params=[TENSORRT, RTX], ids=lambda flavour: flavour.name)
+def flavour(request: pytest.FixtureRequest) -> Flavour:
+    try:
+        request.param.load()
+    except RuntimeUnavailableError as reason:
+        no_gpu(str(reason))
+    return request.param
+
+
+def request_for(precision: str, flavour: Flavour) -> EngineRequest:
+    folder = shipped_artifact(2, precision)
+    if not folder.is_dir():
+        pytest.skip(f"no {precision} model is shipped")
+    return EngineRequest(
+        folder / "model.onnx", "srram_r10c64", 2, precision, flavour,  # type: ignore[arg-type]
+        settings=SETTINGS,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 63.0), ("fp16", 49.0), ("int8", 40.0)])
+def test_engines_agree_with_pytorch_on_real_photos(
+    cuda: Cuda, flavour: Flavour, tmp_path: Path, precision: str, least: float
+) -> None:
+    """In 8 bits, so both are rounded: 50 dB of the floats are 49 here."""
+    engine = get_engine(request_for(precision, flavour), EngineCache(tmp_path))
+    session = EngineSession(engine.data, flavour, cuda)
+    network = load_weights(shipped_weights(2)).network.take(2)
+    reference = TorchRuntime(network, "fp32", "cpu")
+    for image in gate_photos().values():
+        pixels = np.rint(image.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+        (found,) = session.run([pixels])
+        assert agreement(found / 255, reference.infer(pixels) / 255).psnr >= least
+    session.close()
+
+
+def test_the_gate_passes_and_is_recorded(cuda: Cuda, flavour: Flavour, tmp_path: Path) -> None:
+    cache, request = EngineCache(tmp_path), request_for("fp16", flavour)
+    record = check_engine(get_engine(request, cache), request.model, cache, cuda)
+    assert record.gate["engine"]["psnr"] > 45
+    assert cache.record(record.key) == record
+
+
+def test_graph_replay_equals_plain_execution_and_frames_keep_their_order(
+    cuda: Cuda, flavour: Flavour, tmp_path: Path
+) -> None:
+    engine = get_engine(request_for("fp16", flavour), EngineCache(tmp_path))
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (1, 96, 128, 3)).astype(np.uint8) for _ in range(12)]
+    plain, replayed = (EngineSession(engine.data, flavour, cuda) for _ in range(2))
+    plain.captures = False
+    expected = [plain.run([frame])[0] for frame in frames]
+    for one, found in zip(expected, replayed.run_many([f] for f in frames), strict=True):
+        np.testing.assert_array_equal(found[0], one)
+    plain.close()
+    replayed.close()
+
+
+def test_pycuda_lives_beside_pytorch(flavour: Flavour, tmp_path: Path) -> None:
+    """Both use the primary context; neither loses what it made in it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        no_gpu("PyTorch sees no GPU")
+    try:
+        cuda = PyCuda()
+    except RuntimeUnavailableError as reason:
+        no_gpu(str(reason))
+    tensor = torch.arange(1000, device="cuda")
+    engine = get_engine(request_for("fp16", flavour), EngineCache(tmp_path))
+    session = EngineSession(engine.data, flavour, cuda)
+    session.run([np.zeros((1, 32, 32, 3), np.uint8)])
+    assert int(tensor.sum()) == 499500
+    session.close()
+    cuda.close()
+    assert int((tensor + 1).sum()) == 500500

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ramedge.export.onnx import export_onnx
+from ramedge.network.srram import SRRAM
+from ramedge.runtimes.openvino import REPEATS, OpenVinoRuntime
+from ramedge.runtimes.torch import TorchRuntime
+
+
+@pytest.fixture(scope="module")
+def model(small_network: SRRAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shapes") / "model.onnx"
+    export_onnx(small_network, path)
+    return path
+
+
+def test_a_shape_that_comes_again_and_again_changes_no_result(
+    model: Path, small_network: SRRAM
+) -> None:
+    generator = np.random.default_rng(0)
+    sides = [(12, 20)] * (REPEATS + 3) + [(9, 7)] * 2 + [(12, 20)] * (REPEATS + 2)
+    reference = TorchRuntime(small_network, "fp32", "cpu")
+    with OpenVinoRuntime(model, 2, "fp32") as runtime:
+        for height, width in sides:
+            pixels = generator.integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+            found, expected = runtime.infer(pixels), reference.infer(pixels)
+            assert int(np.abs(found.astype(int) - expected.astype(int)).max()) <= 1
+
+
+def test_it_is_compiled_for_the_shape_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    original = OpenVinoRuntime._compile
+
+    def count(self, kind, dtype, precision, shapes=None):
+        compiled.append(shapes)
+        return original(self, kind, dtype, precision, shapes)
+
+    monkeypatch.setattr(OpenVinoRuntime, "_compile", count)
+    small, other = (np.zeros((1, side, side, 3), np.uint8) for side in (8, 6))
+    with OpenVinoRuntime(model, 2, "fp32") as runtime:
+        for _ in range(3 * REPEATS):
+            runtime.infer(small)
+        assert compiled == [None, ((1, 8, 8, 3),)]
+        runtime.infer(other)
+        assert compiled[2:] == [None]
+        # Shapes that take turns are not worth it.
+        for _ in range(2 * REPEATS):
+            runtime.infer(small)
+            runtime.infer(other)
+        assert len(compiled) == 3
