@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from readme import README, RESULTS, rewrite
+
+from ramedge.bench.settings import TITLES
 from ramedge.evaluation import Evaluation
 from ramedge.files import write_text
 from ramedge.summary import as_markdown, summarize
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- quality:begin -->", "<!-- quality:end -->"
-RUNTIMES = {"openvino": "OpenVINO", "torch": "PyTorch"}
+NAME = "quality"
+QUALITY = RESULTS / "quality.json"
 
 
 def block(document: Mapping[str, Any]) -> str:
@@ -35,7 +35,7 @@ def block(document: Mapping[str, Any]) -> str:
 
 
 def measured(machine: Mapping[str, Any], evaluation: Evaluation) -> str:
-    runtime = RUNTIMES.get(evaluation.runtime, evaluation.runtime)
+    runtime = TITLES.get(evaluation.runtime, evaluation.runtime)
     version = machine["libraries"].get(evaluation.runtime, "")
     return (
         f"Measured on {machine['date']} by {f'{runtime} {version}'.rstrip()} in "
@@ -43,22 +43,13 @@ def measured(machine: Mapping[str, Any], evaluation: Evaluation) -> str:
     )
 
 
-def rewrite(readme: str, table: str) -> str:
-    """`readme` with `table` between the marks."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"The README has no {BEGIN} … {END} to write between.")
-    return f"{before}{BEGIN}\n{table}{END}{after}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
+    parser.add_argument("results", type=Path, nargs="?", default=QUALITY)
     parser.add_argument("readme", type=Path, nargs="?", default=README)
     options = parser.parse_args()
     table = block(json.loads(options.results.read_text(encoding="utf-8")))
-    write_text(options.readme, rewrite(options.readme.read_text(encoding="utf-8"), table))
+    write_text(options.readme, rewrite(options.readme.read_text(encoding="utf-8"), NAME, table))
     print(table, end="")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ramedge.errors import RamedgeError
-from ramedge.machine import cpu_flags, cpu_name, usable_cores
+from ramedge.machine import cpu_flags, cpu_name, nvidia_gpus, usable_cores
 from ramedge.memory import available_bytes
 
 Status = Literal["ok", "missing", "broken"]
@@ -25,7 +24,6 @@ LEAST_DISK = 2 * 2**30
 _ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "ffv1")
 _EXPORT_PACKAGES = ("onnxscript", "onnxsim", "onnxruntime")
 _TEGRA = Path("/etc/nv_tegra_release")
-_NVIDIA_SMI_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,9 @@ def diagnose() -> Diagnosis:
         _torch,
         _export,
         lambda: _tensorrt("tensorrt", "tensorrt"),
-        lambda: _tensorrt("tensorrt_rtx", "tensorrt-rtx"),
+        lambda: _tensorrt("tensorrt_rtx", "rtx"),
         _gpu,
+        _cuda,
         _jetpack,
         _disk,
     )
@@ -207,39 +206,41 @@ def _export() -> Check:
     return Check("Export", "missing", f"without {', '.join(failures)}", _extra("export"))
 
 
-def _tensorrt(module: str, package: str) -> Check:
+def _tensorrt(module: str, extra: str) -> Check:
     name = "TensorRT-RTX" if module.endswith("rtx") else "TensorRT"
     found = _import(module)
     if isinstance(found, str):
-        return Check(
-            name, "missing" if found == "" else "broken", found or "not installed", _pip(package)
-        )
+        remedy = _extra(extra)
+        if extra == "tensorrt" and _TEGRA.is_file():
+            remedy = "sudo apt install python3-libnvinfer, python -m venv --system-site-packages"
+        status: Status = "missing" if found == "" else "broken"
+        return Check(name, status, found or "not installed", remedy)
     return Check(name, "ok", str(found.__version__))
 
 
 def _gpu() -> Check:
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    if shutil.which("nvidia-smi") is None:
         return Check("NVIDIA GPU", "missing", "no driver (nvidia-smi) found")
-    query = [program, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
     try:
-        done = subprocess.run(  # noqa: S603  # a fixed command, found on the user's own PATH
-            query, capture_output=True, text=True, timeout=_NVIDIA_SMI_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check("NVIDIA GPU", "broken", f"nvidia-smi: {error}")
-    if done.returncode != 0:
-        lines = (done.stdout + done.stderr).strip().splitlines()
-        return Check("NVIDIA GPU", "broken", lines[0] if lines else "nvidia-smi fails")
-    gpus = [f"{g[0]} (driver {g[1]}, compute capability {g[2]})" for g in _rows(done.stdout)]
+        gpus = nvidia_gpus()
+    except OSError as error:
+        return Check("NVIDIA GPU", "broken", str(error))
     if not gpus:
         return Check("NVIDIA GPU", "missing", "the driver sees none")
     return Check("NVIDIA GPU", "ok", "; ".join(gpus))
 
 
-def _rows(text: str) -> list[list[str]]:
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
-    return [row for row in rows if len(row) == 3]
+def _cuda() -> Check:
+    from ramedge.runtimes.cuda import open_cuda
+
+    try:
+        cuda = open_cuda()
+    except RamedgeError as error:
+        absent = [name for name in ("cuda", "pycuda") if isinstance(_import(name), str)]
+        remedy = _pip("cuda-python") if len(absent) == 2 else ""
+        return Check("CUDA for engines", "missing", str(error), remedy)
+    cuda.close()
+    return Check("CUDA for engines", "ok", f"{cuda.name}, CUDA {cuda.facts.driver}")
 
 
 def _jetpack() -> Check:

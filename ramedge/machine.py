@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -24,20 +26,52 @@ CPU_FLAGS = (
 )
 """Instruction sets that decide how fast a precision is."""
 
+_NVIDIA_SMI_SECONDS = 20
+
 LIBRARIES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "av")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Date, processor, cores that this process may use, memory and versions, as plain values."""
+    """Date, processor, usable cores, NVIDIA GPUs with their driver and versions, plain values."""
+    try:
+        gpus = nvidia_gpus()
+    except OSError:
+        gpus = []
     return {
         "date": date.today().isoformat(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
         "cpu_flags": cpu_flags(),
         "cores": usable_cores(),
+        "gpus": gpus,
         "python": platform.python_version(),
         "libraries": library_versions(),
     }
+
+
+def nvidia_gpus() -> list[str]:
+    """Name, driver and compute capability of each NVIDIA GPU; empty where no driver is found.
+
+    Raises:
+        OSError: there is a driver, but it fails.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(  # noqa: S603  # a fixed command, found on the user's own PATH
+            query, capture_output=True, text=True, timeout=_NVIDIA_SMI_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"nvidia-smi: {error}") from None
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        raise OSError(lines[0] if lines else "nvidia-smi fails")
+    rows = ([cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines())
+    return [
+        f"{row[0]} (driver {row[1]}, compute capability {row[2]})" for row in rows if len(row) == 3
+    ]
 
 
 def usable_cores() -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -58,6 +59,19 @@ def overlap(
     items before it reached the sink; one of the work or the sink stops everything at once,
     Ctrl-C in the caller's thread too.
     """
+    overlap_many(source, lambda items: map(work, items), sink, depth)
+
+
+def overlap_many(
+    source: Iterable[S],
+    works: Callable[[Iterator[S]], Iterable[R]],
+    sink: Callable[[S, R], None],
+    depth: int = 3,
+) -> None:
+    """As `overlap`, with work that may take several items before it gives the first result.
+
+    `works` gives one result for each item, in their order.
+    """
     stop = threading.Event()
     incoming: _Channel[S] = _Channel(depth, stop)
     outgoing: _Channel[tuple[S, R]] = _Channel(depth, stop)
@@ -86,9 +100,16 @@ def overlap(
     reader.start()
     writer.start()
     finished = False
-    try:
+    at_work: deque[S] = deque()
+
+    def items() -> Iterator[S]:
         while isinstance(item := incoming.get(), _Item):
-            if not outgoing.put(_Item((item.value, work(item.value)))):
+            at_work.append(item.value)
+            yield item.value
+
+    try:
+        for result in works(items()):
+            if not outgoing.put(_Item((at_work.popleft(), result))):
                 break
         outgoing.put(_End())
         _join(writer)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
 from ramedge.errors import InputError, RamedgeError, UsageError
-from ramedge.media.frames import Pixels
-from ramedge.media.image_writer import check_output, write_image
+from ramedge.media.frames import Pixels, plane_of, three_of
+from ramedge.media.image_writer import check_output, takes_strips, write_image, write_strips
 from ramedge.media.images import DEFAULT_MAX_PIXELS, Picture, read_image
 from ramedge.media.video import EncodingSettings, Frame, VideoReader, VideoWriter
 from ramedge.naming import Existing, Job, expand, plan
-from ramedge.overlap import overlap
+from ramedge.overlap import overlap_many
+from ramedge.passes import TileMode
 from ramedge.runtimes.select import RuntimeSettings
-from ramedge.tiles import TileMode
 from ramedge.upscale import TileOption, Upscaler
 
 Status = Literal["done", "skipped", "failed"]
@@ -99,6 +100,7 @@ class UpscaleObserver:
         on_model: the line that says what runs, and why; fallbacks taken for all files.
         on_start: a file begins; number of frames where known.
         on_frame: frames of the current file done.
+        on_plan: the tiles of a frame are chosen: what they are, and what they will take.
         on_tile: tiles of the current frame done, and how many there are.
         on_result: a file is finished, skipped or failed.
     """
@@ -106,6 +108,7 @@ class UpscaleObserver:
     on_model: Callable[[str, tuple[str, ...]], None] = lambda _why, _notes: None
     on_start: Callable[[Job, int | None], None] = lambda _job, _frames: None
     on_frame: Callable[[int], None] = lambda _done: None
+    on_plan: Callable[[str], None] = lambda _text: None
     on_tile: Callable[[int, int], None] = lambda _done, _total: None
     on_result: Callable[[FileResult], None] = lambda _result: None
 
@@ -133,6 +136,7 @@ def upscale_files(
         sources, failures = expand([inputs] if isinstance(inputs, str) else inputs, made_by)
         jobs, skipped = plan(sources, settings.output, made_by, settings.existing)
         observer.on_model(upscaler.reason, upscaler.model.runtime.notes)
+        upscaler.on_plan = observer.on_plan
         upscaler.on_tile = observer.on_tile
         results = [FileResult(source, None, status="skipped") for source in skipped]
         for text, failure in failures.items():
@@ -180,8 +184,10 @@ def _upscale_image(
     result.notes += picture.notes
     height, width = picture.color.shape[:2]
     check_output(job.target, height * upscaler.scale, width * upscaler.scale)
-    upscaled = upscale_picture(picture, upscaler)
-    result.notes += write_image(upscaled, job.target)
+    if takes_strips(job.target) and upscaler.strip_tile(picture.color):
+        result.notes += _write_in_strips(picture, upscaler, job.target)
+    else:
+        result.notes += write_image(upscale_picture(picture, upscaler), job.target)
     result.frames = 1
     observer.on_frame(1)
 
@@ -198,6 +204,30 @@ def upscale_picture(picture: Picture, upscaler: Upscaler) -> Picture:
     return Picture(
         color=color, alpha=alpha, grey=picture.grey, metadata=picture.metadata, notes=picture.notes
     )
+
+
+def _write_in_strips(picture: Picture, upscaler: Upscaler, target: Path) -> tuple[str, ...]:
+    """Upscale and write strip by strip; where memory runs out, begin anew with smaller tiles."""
+    height = picture.color.shape[0] * upscaler.scale
+    while True:
+        try:
+            notes = write_strips(upscale_in_strips(picture, upscaler), height, target)
+            return (*notes, "Written while it was made: the result never stood in memory whole.")
+        except MemoryError:
+            upscaler.halve_tile(picture.color)
+
+
+def upscale_in_strips(picture: Picture, upscaler: Upscaler) -> Iterator[Picture]:
+    """As `upscale_picture`, but strips of the result from top to bottom, as they are made."""
+    side = upscaler.strip_tile(picture.color)
+    colors = upscaler.bands(picture.color, side)
+    alphas: Iterator[Pixels | None] = repeat(None)
+    if picture.alpha is not None:
+        alphas = map(plane_of, upscaler.bands(three_of(picture.alpha), side))
+    if picture.grey:
+        colors = (three_of(plane_of(band)) for band in colors)
+    for color, alpha in zip(colors, alphas, strict=False):
+        yield Picture(color, alpha, picture.grey, picture.metadata)
 
 
 def _upscale_video(
@@ -224,7 +254,11 @@ def _upscale_video(
             observer.on_frame(result.frames)
 
         try:
-            overlap(reader, lambda frame: upscaler.upscale(frame.pixels), write)
+            overlap_many(
+                reader,
+                lambda frames: upscaler.upscale_many(frame.pixels for frame in frames),
+                write,
+            )
         except InputError as error:
             if not settings.keep_going or result.frames == 0:
                 raise

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from itertools import chain
+from types import MappingProxyType, TracebackType
 
 import numpy as np
 
 from ramedge.ensemble import upscale_turned
 from ramedge.errors import UsageError
-from ramedge.media.frames import Pixels
-from ramedge.memory import available_bytes, resident_bytes
+from ramedge.estimate import MIN_TILE, TileBudget, describe_plan
+from ramedge.media.frames import Pixels, plane_of, three_of
+from ramedge.memory import MemoryLimit
+from ramedge.passes import TileMode
 from ramedge.runtimes.select import OpenedModel, RuntimeSettings, open_model
-from ramedge.tiles import FrameTiler, OnTile, TileMode
+from ramedge.tiles import FrameTiler, LoneTiler, OnTile, Tiler
 from ramedge.tiling import TilePlan
 
-_MEMORY_SHARE = 0.7
-"""Share of the free memory that the network may take; the rest is for frames and codecs."""
-MIN_TILE = 16
-"""Smallest tile: around it 34 pixels are read on each side."""
+STREAMED_PIXELS = 16_000_000
+"""Results of so many pixels, in tiles, are written as they are made where the format allows."""
+
+_ATTENTION: Mapping[TileMode, str] = MappingProxyType(
+    {
+        "exact": ", all with the attention of the whole frame.",
+        "follow": ", all with the attention of the frame before.",
+        "fast": ". {why} The result differs slightly from the whole frame's.",
+    }
+)
 
 TileOption = int | None
 """Side of a tile in low-resolution pixels, 0 for the whole frame, `None` for automatic."""
@@ -38,7 +49,7 @@ class Upscaler:
 
     Whole frames by default. In tiles the result is the same: the network's channel attention
     looks at the whole frame, so the tiles are first passed over for the frame's statistic, see
-    `ramedge.passes`; the halo is the network's receptive field.
+    `ramedge.passes`; how far a tile reads beyond its border is in `ramedge.halos`.
 
     >>> import numpy as np
     >>> from ramedge import Upscaler
@@ -74,12 +85,15 @@ class Upscaler:
         self.model: OpenedModel = open_model(settings or RuntimeSettings())
         self.tile = tile
         self.ensemble = ensemble
-        self.memory = memory
+        self._memory = MemoryLimit(memory)
         self.tile_mode = self._possible_mode(tile_mode)
         self.timing = Timing()
         self.notes: list[str] = list(self.model.runtime.notes)
         self.on_tile: OnTile = lambda _done, _total: None
-        self._tiler: FrameTiler | None = None
+        self.on_plan: Callable[[str], None] | None = None
+        self._described: set[TilePlan] = set()
+        self._tiler = self._make_tiler()
+        self._automatic: dict[tuple[int, int, str, bool], int] = {}
         self._largest_tile = 0
         self._fast_because = "Each uses its own statistic, as asked for."
         if self.tile_mode != tile_mode:
@@ -90,15 +104,21 @@ class Upscaler:
         can = self.model.runtime.excitation is not None and not self.ensemble
         return wanted if can else "fast"
 
+    def _make_tiler(self) -> Tiler:
+        runtime, halos = self.model.runtime, self.model.halos
+        if self.tile_mode == "fast":
+            return LoneTiler(self._infer, runtime.scale, halos)
+        return FrameTiler(runtime, halos, self.tile_mode)
+
     def start_file(self) -> None:
         """The next frame has nothing to do with the one before; its notes begin anew."""
         self.notes = list(self.model.runtime.notes)
+        self._automatic.clear()
         self.cut()
 
     def cut(self) -> None:
         """The next frame has nothing to do with the one before."""
-        if self._tiler is not None:
-            self._tiler.reset()
+        self._tiler.reset()
 
     @property
     def scale(self) -> int:
@@ -125,55 +145,154 @@ class Upscaler:
         self.timing.frames += 1
         return result
 
+    def strip_tile(self, pixels: Pixels) -> int:
+        """Side of the tiles in which `bands` should upscale an image, 0 where `upscale` should.
+
+        Large results are made in strips. Not where the network takes the frame whole: then the
+        result is small beside the network.
+        """
+        height, width = pixels.shape[:2]
+        large = height * width * self.scale**2 >= STREAMED_PIXELS
+        return self._side(pixels, in_strips=True) if large else 0
+
+    def bands(self, pixels: Pixels, side: int) -> Iterator[Pixels]:
+        """As `upscale`, in tiles, but the finished rows, `[rows, s·W, 3]`, from top to bottom.
+
+        The result never stands in memory whole. Where memory runs out, call `halve_tile` and begin
+        anew.
+
+        Raises:
+            MemoryError: the device's memory does not suffice.
+        """
+        self._say_tiles(pixels, side)
+        bands = self._tiler.bands(pixels, side, self.on_tile)
+        while True:
+            started = time.perf_counter()
+            band = next(bands, None)
+            self.timing.seconds += time.perf_counter() - started
+            if band is None:
+                break
+            yield band
+        self.timing.frames += 1
+
+    def halve_tile(self, pixels: Pixels) -> None:
+        """Take tiles half as large from now on.
+
+        Raises:
+            MemoryError: they are as small as can be.
+        """
+        # A frame that a tile and its halo cover is run whole, although tiles were halved before.
+        side = self._side(pixels) or self._largest_tile or max(pixels.shape[:2])
+        side = side // 2 // 16 * 16
+        if side < MIN_TILE:
+            raise MemoryError
+        self._largest_tile = side
+        self._say(f"Out of memory: the same frame again in tiles of {side} pixels.")
+
+    def upscale_many(self, frames: Iterable[Pixels]) -> Iterator[Pixels]:
+        """`upscale` for the frames of a video, in order; several in flight where that is faster.
+
+        Where memory runs out, the frames in flight and all after them are done in tiles.
+        """
+        waiting: deque[Pixels] = deque()
+        coming = iter(frames)
+        for first in coming:
+            if self.ensemble or first.ndim != 3 or self._side(first) != 0:
+                yield self.upscale(first)
+                continue
+            taken = self._taken(chain([first], coming), waiting)
+            try:
+                yield from self._timed(self.model.runtime.infer_many(taken), waiting)
+            except MemoryError:
+                yield from map(self.upscale, tuple(waiting))
+                waiting.clear()
+
+    def _taken(self, frames: Iterable[Pixels], waiting: deque[Pixels]) -> Iterator[Pixels]:
+        """The frames as the runtime takes them; waiting for them is not the network's time."""
+        started = time.perf_counter()
+        for frame in frames:
+            waiting.append(frame)
+            self.timing.seconds -= time.perf_counter() - started
+            yield frame[None]
+            started = time.perf_counter()
+        self.timing.seconds -= time.perf_counter() - started
+
+    def _timed(self, results: Iterator[Pixels], waiting: deque[Pixels]) -> Iterator[Pixels]:
+        while True:
+            started = time.perf_counter()
+            result = next(results, None)
+            self.timing.seconds += time.perf_counter() - started
+            if result is None:
+                return
+            self.timing.frames += 1
+            waiting.popleft()
+            frame: Pixels = result[0]
+            yield frame
+
     def _upscale_in_memory(self, pixels: Pixels) -> Pixels:
         """Upscale; where memory runs out, halve the tile and do the same frame again."""
-        height, width = pixels.shape[:2]
-        side = self._side(height, width)
         while True:
+            side = self._side(pixels)
             try:
-                return self._infer(pixels) if side == 0 else self._upscale_tiles(pixels, side)
+                if side == 0:
+                    return self._infer(pixels)
+                self._say_tiles(pixels, side)
+                return self._tiler.upscale(pixels, side, self.on_tile)
             except MemoryError:
-                side = (side if side else max(height, width)) // 2 // 16 * 16
-                if side < MIN_TILE:
-                    raise
-                self._largest_tile = side
-                self._say(f"Out of memory: the same frame again in tiles of {side} pixels.")
+                self.halve_tile(pixels)
 
     def upscale_plane(self, plane: Pixels) -> Pixels:
         """`[H, W]` grey or alpha → `[s·H, s·W]`, through the network as three equal channels."""
-        three: Pixels = np.repeat(plane[:, :, None], 3, axis=2)  # type: ignore[assignment]
-        upscaled = self.upscale(three)
-        # The three outputs differ by rounding and a trace of tint: their mean has neither.
-        mean = upscaled.mean(axis=2, dtype=np.float32)
-        result: Pixels = np.rint(mean).astype(plane.dtype)
-        return result
+        return plane_of(self.upscale(three_of(plane)))
 
-    def _side(self, height: int, width: int) -> int:
+    def _budget(self, pixels: Pixels) -> TileBudget:
+        wide = pixels.dtype == np.uint16
+        runtime = self.model.runtime
+        return TileBudget(
+            scale=self.scale,
+            precision="fp32" if wide else runtime.precision,
+            mode=self.tile_mode,
+            halos=self.model.halos,
+            bits=16 if wide else 8,
+        )
+
+    def _side(self, pixels: Pixels, in_strips: bool = False) -> int:
         """Side of the tiles of a frame, 0 for the whole frame."""
-        side = self._automatic_tile(height, width) if self.tile is None else self.tile
+        height, width = pixels.shape[:2]
+        side = self._automatic_tile(pixels, in_strips) if self.tile is None else self.tile
         if self._largest_tile:
             side = min(side, self._largest_tile) if side else self._largest_tile
         if side == 0:
             return 0
-        plan = TilePlan(height, width, side, self.model.receptive_field)
+        plan = self._budget(pixels).plan(height, width, side)
         if (plan.source_height, plan.source_width) == (height, width):
             return 0  # every tile would read the whole frame
         return side
 
-    def _automatic_tile(self, height: int, width: int) -> int:
-        if self.memory is None:
-            budget = available_bytes() * _MEMORY_SHARE
-        else:
-            budget = self.memory - resident_bytes()
+    def _automatic_tile(self, pixels: Pixels, in_strips: bool) -> int:
+        height, width = pixels.shape[:2]
+        key = height, width, pixels.dtype.name, in_strips
+        if key not in self._automatic:  # all frames of a video alike
+            self._automatic[key] = self._fitting_tile(pixels, in_strips)
+        return self._automatic[key]
+
+    def _fitting_tile(self, pixels: Pixels, in_strips: bool) -> int:
+        height, width = pixels.shape[:2]
         # The frame itself stands in memory beside the network: source, result, encoder's copy.
-        budget = max(0.0, budget - 3 * height * width * (1 + 2 * self.scale**2))
-        pixels = int(budget / bytes_per_pixel(self.scale))
-        if height * width <= pixels:
+        results = 0 if in_strips else 2 * self.scale**2
+        frame = 3 * pixels.itemsize * height * width * (1 + results)
+        free = max(0.0, self._memory.free_bytes() - frame)
+        budget = self._budget(pixels)
+        if budget.whole_bytes(height, width) <= free:
             return 0
-        side = int(pixels**0.5) - 2 * self.model.receptive_field
-        tile = max(MIN_TILE, side // 16 * 16)
-        self._say(f"{width}×{height} does not fit in {budget / 2**30:.1f} GiB of memory whole.")
-        return tile
+        self._say(f"{width}×{height} does not fit in {free / 2**20:.0f} MiB of memory whole.")
+        side = budget.largest_tile(height, width, free)
+        needed = budget.tile_bytes(budget.plan(height, width, side))
+        if needed > free:
+            self._say(
+                f"Even the smallest tiles need about {needed / 2**20:.0f} MiB, more than there is."
+            )
+        return side
 
     def _infer(self, pixels: Pixels) -> Pixels:
         runtime = self.model.runtime
@@ -183,33 +302,15 @@ class Upscaler:
         frame: Pixels = runtime.infer(pixels[None])[0]
         return frame
 
-    def _upscale_tiles(self, pixels: Pixels, side: int) -> Pixels:
-        if self.tile_mode == "fast":
-            return self._upscale_alone(pixels, side)
-        halo = self.model.receptive_field
-        if self._tiler is None:
-            self._tiler = FrameTiler(self.model.runtime, halo, self.tile_mode)
-        whose = "the whole frame" if self.tile_mode == "exact" else "the frame before"
-        self._say(
-            f"Tiles of {side} pixels with a halo of {halo}, all with the attention of {whose}."
-        )
-        return self._tiler.upscale(pixels, side, self.on_tile)
-
-    def _upscale_alone(self, pixels: Pixels, side: int) -> Pixels:
-        s = self.scale
-        height, width, channels = pixels.shape
-        plan = TilePlan(height, width, side, self.model.receptive_field)
-        self._say(
-            f"Tiles of {side} pixels with a halo of {plan.halo}. {self._fast_because} "
-            "The result differs slightly from the whole frame's."
-        )
-        result: Pixels = np.empty((height * s, width * s, channels), pixels.dtype)
-        for index, tile in enumerate(plan):
-            upscaled = self._infer(pixels[tile.source.slices])
-            kept = tile.interior.within(tile.source).scaled(s)
-            result[tile.interior.scaled(s).slices] = upscaled[kept.slices]
-            self.on_tile(index + 1, plan.count)
-        return result
+    def _say_tiles(self, pixels: Pixels, side: int) -> None:
+        budget = self._budget(pixels)
+        height, width = pixels.shape[:2]
+        plan = budget.plan(height, width, side)
+        whose = _ATTENTION[self.tile_mode].format(why=self._fast_because)
+        self._say(f"Tiles of {side} pixels with a halo of {plan.halo}{whose}")
+        if self.on_plan is not None and plan not in self._described and not self.ensemble:
+            self._described.add(plan)
+            self.on_plan(describe_plan(budget, plan, self.model.runtime, pixels))
 
     def _say(self, note: str) -> None:
         if note not in self.notes:
@@ -229,13 +330,3 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def bytes_per_pixel(scale: int) -> int:
-    """Peak memory of R10C64 in FP32 per low-resolution pixel, whole frame, OpenVINO on a CPU.
-
-    Measured for ×2 from 256×256 to 1024×1024: 3,114 to 3,151 bytes (`benchmarks/memory.py`). The
-    64 upscaled features stand in memory twice, before and after the shuffle; the rest is trunk.
-    """
-    features = 64 * 4 * scale * scale
-    return 1_150 + 2 * features

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from bench_fixtures import pictures, result, row  # noqa: F401  # fixtures
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
+from small_networks import make_network
 
 from ramedge.cli.entry import main
 from ramedge.network.config import NetworkConfig
@@ -24,21 +25,6 @@ settings.register_profile("ramedge", deadline=None, max_examples=60)
 settings.load_profile("ramedge")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def make_network(config: NetworkConfig, seed: int = 0) -> SRRAM:
-    """A network whose attention and colours matter although it is untrained."""
-    torch.manual_seed(seed)
-    network = SRRAM(config)
-    with torch.no_grad():
-        for block in network.blocks.children():
-            for name, parameter in block.named_parameters():
-                if name.startswith("conv") and name.endswith("weight"):
-                    parameter.mul_(30.0)
-        for tail in network.tails.children():
-            for parameter in tail.parameters():
-                parameter.mul_(0.5)
-    return network.eval()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramedge import doctor
+from ramedge import doctor, machine
 from ramedge.doctor import Check, Diagnosis, diagnose
 from ramedge.errors import WeightsError
 
@@ -75,7 +75,7 @@ def test_the_gpu_is_what_the_driver_says(
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     done = subprocess.CompletedProcess([], code, output, "")
-    monkeypatch.setattr(doctor.subprocess, "run", lambda *a, **k: done)
+    monkeypatch.setattr(machine.subprocess, "run", lambda *a, **k: done)
     check = doctor._gpu()
     assert check.status == status
     assert detail in check.detail

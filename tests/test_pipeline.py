@@ -99,7 +99,7 @@ def test_tiles_cover_the_picture_and_say_what_they_cost(tmp_path: Path) -> None:
     upscale_one(tmp_path / "in.png", tmp_path / "whole.png")
     settings = UpscaleSettings(output=tmp_path / "tiles.png", tile=24, tile_mode="fast")
     (result,) = upscale_files([str(tmp_path / "in.png")], settings)
-    assert any("halo of 34" in note for note in result.notes)
+    assert any("Tiles of 24 pixels with a halo of" in note for note in result.notes)
     whole, tiles = (
         np.asarray(Image.open(tmp_path / name), dtype=np.float64)
         for name in ("whole.png", "tiles.png")
@@ -116,7 +116,8 @@ def test_tiles_that_read_the_whole_picture_are_the_whole_picture(photo: np.ndarr
 
 
 def test_little_memory_means_tiles(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ramedge.upscale.available_bytes", lambda: 1000)
+    monkeypatch.setattr("ramedge.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("ramedge.memory.resident_bytes", lambda: 0)
     with Upscaler() as upscaler:
         assert upscaler.upscale(np.tile(photo[:56, :56], (2, 2, 1))).shape == (224, 224, 3)
         assert any("does not fit" in note for note in upscaler.notes)

@@ -8,7 +8,9 @@ import typer
 
 from ramedge import __version__
 from ramedge.cli import console
+from ramedge.cli.bench import bench
 from ramedge.cli.doctor import doctor
+from ramedge.cli.engines import engines
 from ramedge.cli.eval import evaluate_folders
 from ramedge.cli.export import export
 from ramedge.cli.study import study
@@ -24,10 +26,12 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command("eval")(evaluate_folders)
+app.command()(bench)
 app.command()(export)
 app.command()(train)
 app.command()(study)
 app.command()(doctor)
+app.add_typer(engines, name="engines")
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ramedge.cli import console
@@ -44,7 +45,7 @@ def _table(found: Diagnosis) -> Table:
     for column in ("part", "status", "what", "remedy"):
         table.add_column(column, overflow="fold", no_wrap=column in {"part", "status"})
     for check in found.checks:
-        table.add_row(check.name, _status(check), check.detail, check.remedy)
+        table.add_row(check.name, _status(check), escape(check.detail), escape(check.remedy))
     return table
 
 

@@ -163,7 +163,7 @@ def _run(settings: TrainingSettings) -> None:
         console.stdout.print(f"×{scale}: {value:.2f} dB PSNR-Y on held-out photos")
     if result.throughput is not None:
         console.stderr.print(str(result.throughput))
-    console.stdout.print(f"Weights: {result.weights}")
+    console.stdout.print(f"Weights: {result.weights}", markup=False)
 
 
 def _info(progress: Progress) -> str:

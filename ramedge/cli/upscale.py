@@ -187,6 +187,7 @@ class _Display:
             on_model=self._model,
             on_start=self._start,
             on_frame=self._frame,
+            on_plan=lambda text: console.stderr.print(text, markup=False),
             on_tile=self._tile,
             on_result=self._result,
         )

@@ -87,6 +87,8 @@ def _check(settings: StudySettings) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("A study runs in one process: start it without torchrun.")
     settings.check_folders()
+    if settings.output.exists() and not settings.output.is_dir():
+        raise UsageError(f"{settings.output} is a file: choose a folder with -o.")
     choose_device(settings.device)
     if holds_study(settings) and not settings.resume:
         raise TrainingError(

@@ -176,6 +176,8 @@ class _Run:
 
     def _find_checkpoint(self) -> Checkpoint | None:
         path = self._checkpoint_path
+        if self.settings.output.exists() and not self.settings.output.is_dir():
+            raise UsageError(f"{self.settings.output} is a file: choose a folder with -o.")
         if not path.exists():
             if self.settings.resume:
                 self._notice(f"No checkpoint in {self.settings.output} yet: starting at step 0.")

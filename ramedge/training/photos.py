@@ -53,8 +53,14 @@ def load_photo(path: Path, scales: Sequence[int]) -> Photo:
             image = opened.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
         raise InputError(f"Cannot read the photo {path}: {error}. Remove or replace it.") from None
-    low = {scale: np.asarray(downscale(image, scale)[0]) for scale in scales}
+    low = {scale: _low(image, scale) for scale in scales}
     return Photo(pixels=np.asarray(image), low=low)
+
+
+def _low(image: Image.Image, scale: int) -> Pixels:
+    if min(image.size) < scale:
+        return np.empty((0, 0, 3), np.uint8)  # smaller than any patch
+    return np.asarray(downscale(image, scale)[0])
 
 
 @dataclass(frozen=True, slots=True)

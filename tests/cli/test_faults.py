@@ -474,3 +474,28 @@ def test_ctrl_c_in_training(photo_folder: Path, tmp_path: Path, ramedge) -> None
     assert listing(run) == {"checkpoint.pt", "weights.safetensors", "run.json"}
     step = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
     assert ramedge(*options, "--steps", step + 2, "--resume").code == 0
+
+
+def test_a_run_folder_that_is_a_file_is_said_before_any_training(
+    ramedge, photo_folder: Path, small: Path
+) -> None:
+    ended = ramedge("train", "--data", photo_folder, "--steps", 1, "-o", small)
+    assert (ended.code, "is a file: choose a folder" in ended.error) == (2, True)
+    ended = ramedge(
+        "study", "--data", photo_folder, "--eval", photo_folder, "--steps", 1, "-o", small
+    )
+    assert (ended.code, "is a file: choose a folder" in ended.error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("bench", "--compare", "a.json", "b.json", "--size", "3x3"), "leave the other options"),
+        (("export", "--runtime", "tensorrt-rtx", "-o", "engines"), "leave -o out"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(ramedge, arguments: tuple, words: str) -> None:
+    if "tensorrt-rtx" in arguments:
+        pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    ended = ramedge(*arguments)
+    assert (ended.code, words in ended.error) == (2, True)

@@ -89,3 +89,11 @@ def test_a_folder_without_photos_is_named(tmp_path: Path, make: bool) -> None:
         folder.mkdir()
     with pytest.raises(InputError, match="data"):
         load_photos(folder, (2,), patch=16)
+
+
+def test_a_photo_smaller_than_the_scale_is_left_out(photo_folder: Path, tmp_path: Path) -> None:
+    for path in photo_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    Image.new("RGB", (17, 1), "red").save(tmp_path / "line.png")
+    found = load_photos(tmp_path, (2, 4), 16)
+    assert len(found.training) + len(found.validation) == 2

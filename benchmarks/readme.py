@@ -1,0 +1,19 @@
+"""Writing a generated block into the README, between its two marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+
+
+def rewrite(readme: str, name: str, text: str) -> str:
+    """`readme` with `text` between the marks of that name."""
+    opening, closing = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, begin, rest = readme.partition(opening)
+    _, end, after = rest.partition(closing)
+    if not begin or not end:
+        raise SystemExit(f"The README has no {opening} … {closing} to write between.")
+    return f"{before}{opening}\n{text}{closing}{after}"

@@ -1,0 +1,244 @@
+"""What to measure: engines, that is ways to run a network, and the frames they get."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from ramedge.errors import InputError, MissingExtraError, UsageError
+from ramedge.export.artifact import Manifest, load_artifact
+from ramedge.files import file_digest
+from ramedge.machine import nvidia_gpus
+from ramedge.runtimes.select import (
+    DEFAULT_SCALE,
+    PrecisionName,
+    RuntimeName,
+    RuntimeSettings,
+    best_flavour,
+    model_source,
+)
+from ramedge.weights import shipped_artifact, shipped_precisions, shipped_scales, shipped_weights
+
+FEWEST_ROUNDS = 3
+"""Fewer have no spread."""
+
+TITLES = {
+    "torch": "PyTorch",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Height and width of a frame, in low-resolution pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchSettings:
+    """What to measure, and for how long.
+
+    Attributes:
+        runtimes, precisions, scales, models: each empty for all that is there (scales: ×2).
+            Models are exported folders or safetensors weights; empty is the shipped one.
+        sizes: of the frames; empty is 180×320, or the size of `input`.
+        input: image or video whose first frame is upscaled, and which is run end to end; the
+            shipped photo and clip where `None`.
+        warmup: runs of each combination before it is timed, at most.
+        iterations: rounds, at most. In each every combination has its turn of one run, or of
+            several where it is fast.
+        seconds: that the timed runs of all combinations may take together; three rounds are
+            done in any case.
+        end_to_end: whether a file is run from decoding to encoding, too.
+    """
+
+    runtimes: tuple[RuntimeName, ...] = ()
+    precisions: tuple[PrecisionName, ...] = ()
+    scales: tuple[int, ...] = ()
+    models: tuple[Path, ...] = ()
+    sizes: tuple[Size, ...] = ()
+    input: Path | None = None
+    warmup: int = 10
+    iterations: int = 100
+    seconds: float = 60.0
+    end_to_end: bool = True
+
+    def __post_init__(self) -> None:
+        if self.iterations < FEWEST_ROUNDS:
+            raise UsageError(
+                f"--iterations must be at least {FEWEST_ROUNDS}: fewer have no spread."
+            )
+        if self.warmup < 1:
+            raise UsageError("--warmup must be at least 1.")
+        if not 0 < self.seconds < math.inf:
+            raise UsageError("--seconds must be a positive number.")
+        names = [model_name(model) for model in self.models]
+        if len(set(names)) < len(names):
+            raise UsageError("Two models have the same name, by which they are told apart.")
+        if self.input is not None and self.sizes:
+            raise UsageError("--input has its own size: leave --size out.")
+        if self.input is not None and not self.input.is_file():
+            raise InputError(f"{self.input} does not exist.")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One way to run one network.
+
+    Attributes:
+        device: in the runtime's words; `auto` chooses.
+        weights: SHA-256 of the weights that the model was made from.
+        exported: precision that the model was exported in; `fp32` for weights.
+    """
+
+    runtime: RuntimeName
+    precision: PrecisionName
+    scale: int
+    model: Path | None = None
+    device: str = "auto"
+    weights: str = field(default="", compare=False)
+    exported: str = field(default="fp32", compare=False)
+
+    @property
+    def settings(self) -> RuntimeSettings:
+        """What opens it."""
+        return RuntimeSettings(self.runtime, self.precision, self.scale, self.model, self.device)
+
+    @property
+    def title(self) -> str:
+        """For example `OpenVINO fp32`, with the model's name where it is not the shipped one."""
+        name = f"{TITLES.get(self.runtime, self.runtime)} {self.precision}"
+        return f"{name} {model_name(self.model)}".rstrip()
+
+
+def model_name(model: Path | None) -> str:
+    """By which a model is shown and compared; empty for the shipped one."""
+    return "" if model is None else model.resolve().name
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed; it is not imported."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def chosen_engines(settings: BenchSettings) -> list[Engine]:
+    """Every engine that the settings ask for and that is there.
+
+    Raises:
+        UsageError: none is left, or a scale has no weights.
+        WeightsError: a model is damaged.
+    """
+    engines = [
+        engine
+        for model in settings.models or (None,)
+        for engine in _engines_of(model, settings)
+        if not settings.runtimes or engine.runtime in settings.runtimes
+        if not settings.precisions or engine.precision in settings.precisions
+    ]
+    if not engines:
+        asked = " ".join((*settings.runtimes, *settings.precisions))
+        raise UsageError(f"There is nothing here that runs {asked}: ramedge doctor says what is.")
+    return list(dict.fromkeys(engines))
+
+
+def reference_of(engine: Engine, engines: list[Engine]) -> Engine | None:
+    """What an engine is compared with: the same weights in PyTorch in FP32.
+
+    Without PyTorch it is the shipped model, which the gate let pass, in OpenVINO in FP32; `None`
+    where the weights are neither shipped nor among `engines`.
+    """
+    shipped = _shipped(engine)
+    if not has_torch():
+        return Engine("openvino", "fp32", engine.scale) if shipped else None
+    for other in engines:
+        same = (other.weights, other.scale) == (engine.weights, engine.scale)
+        if same and (other.runtime, other.precision) == ("torch", "fp32"):
+            return other
+    if not shipped:
+        return None
+    return Engine("torch", "fp32", engine.scale, weights=engine.weights)
+
+
+def _shipped(engine: Engine) -> bool:
+    scale = engine.scale
+    return scale in shipped_scales() and file_digest(shipped_weights(scale)) == engine.weights
+
+
+def _engines_of(model: Path | None, settings: BenchSettings) -> list[Engine]:
+    if model is None:
+        scales = settings.scales or (DEFAULT_SCALE,)
+        return [engine for scale in scales for engine in _shipped_engines(scale)]
+    if model.is_dir():
+        return _exported_engines(model, load_artifact(model).manifest, settings.scales)
+    if not model.is_file():
+        raise UsageError(f"No such model: {model}.")
+    if not has_torch():
+        raise MissingExtraError("torch", "export", "Running weights in PyTorch")
+    from ramedge.network.weights import load_weights
+
+    loaded = load_weights(model)
+    own = loaded.config.scales
+    scales = settings.scales or ((DEFAULT_SCALE,) if DEFAULT_SCALE in own else own[:1])
+    return [
+        Engine("torch", precision, scale, model, weights=loaded.digest)
+        for scale in scales
+        for precision in _torch_precisions()
+    ]
+
+
+def _exported_engines(model: Path, manifest: Manifest, scales: Sequence[int]) -> list[Engine]:
+    if scales and manifest.scale not in scales:
+        raise UsageError(f"{model} is for ×{manifest.scale}: change --scale.")
+    return [
+        Engine("openvino", precision, manifest.scale, model,
+               weights=manifest.weights, exported=manifest.precision)
+        for precision in _openvino_precisions(manifest.precision)
+    ]  # fmt: skip
+
+
+def _shipped_engines(scale: int) -> list[Engine]:
+    digest = file_digest(shipped_weights(scale))
+    torch = _torch_precisions() if has_torch() else ()
+    found = [Engine("torch", name, scale, weights=digest) for name in torch]
+    names = {name for one in shipped_precisions(scale) for name in _openvino_precisions(one)}
+    for name in sorted(names, key=get_args(PrecisionName).index):
+        manifest = load_artifact(model_source(RuntimeSettings("openvino", name, scale))).manifest
+        found.append(
+            Engine("openvino", name, scale, weights=manifest.weights, exported=manifest.precision)
+        )
+    flavour, _ = best_flavour()
+    if flavour is not None:
+        # An engine keeps the precision of the model that it is built from.
+        shipped = shipped_precisions(scale)
+        for precision in (name for name in get_args(PrecisionName) if name in shipped):
+            made = load_artifact(shipped_artifact(scale, precision)).manifest
+            found.append(
+                Engine(flavour.name, precision, scale, weights=made.weights, exported=precision)
+            )
+    return found
+
+
+def _torch_precisions() -> tuple[PrecisionName, ...]:
+    try:
+        gpus = nvidia_gpus()
+    except OSError:
+        gpus = []
+    return ("fp32", "fp16") if gpus else ("fp32",)
+
+
+def _openvino_precisions(exported: str) -> tuple[PrecisionName, ...]:
+    """What OpenVINO is asked to run a model in: INT8 is in the model, half precision is not."""
+    if exported in {"fp32", "fp16"}:
+        return ("fp32", "fp16")
+    return tuple(name for name in get_args(PrecisionName) if name == exported)

@@ -1,0 +1,224 @@
+"""A process for each combination: what it takes in memory is its own, and a crash as well."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramedge.bench.ceiling import measure_ceiling
+from ramedge.bench.settings import Engine
+from ramedge.bench.stages import Stages, run_stages
+from ramedge.errors import RamedgeError, RuntimeUnavailableError
+from ramedge.gate import Images
+from ramedge.media.frames import Pixels
+from ramedge.memory import peak_resident_bytes
+from ramedge.runtimes.select import model_source
+from ramedge.upscale import Upscaler
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What is known of a model once it has upscaled its first frame.
+
+    Attributes:
+        network: short name.
+        device: in the runtime's words.
+        precision: the arithmetic that really runs.
+        notes: fallbacks taken.
+        load_seconds: from asking for the model to its first result, in a fresh process; the
+            runtime's own import is part of it.
+        model_bytes: of the files on disk that are run.
+    """
+
+    network: str
+    device: str
+    precision: str
+    notes: tuple[str, ...]
+    load_seconds: float
+    model_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most memory held so far, in bytes: of the whole process, and on a CUDA device."""
+
+    host: int | None
+    device: int | None
+
+
+class Worker:
+    """One engine in a process of its own, until `close`.
+
+    Raises:
+        RamedgeError: what the engine says, or that its process ended.
+    """
+
+    def __init__(self, engine: Engine, pixels: Pixels) -> None:
+        """Start opening `engine`; `pixels` `[H, W, 3]` is the frame that it will be timed on."""
+        self.title = engine.title
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, engine, pixels), daemon=True)
+        with _deaf():
+            self._process.start()
+        theirs.close()
+
+    def open(self) -> Opened:
+        """Open the model and upscale the first frame."""
+        answer: Opened = self._ask("open")
+        return answer
+
+    def time(self, count: int) -> list[float]:
+        """Seconds of each of `count` runs on the frame."""
+        answer: list[float] = self._ask("time", count)
+        return answer
+
+    def peak(self) -> Peak:
+        """Memory so far."""
+        answer: Peak = self._ask("peak")
+        return answer
+
+    def infer_float(self, images: Images) -> Images:
+        """As `Runtime.infer_float`."""
+        answer: Images = self._ask("infer_float", images)
+        return answer
+
+    def upscale(self, pixels: Pixels) -> Pixels:
+        """As `Upscaler.upscale`."""
+        answer: Pixels = self._ask("upscale", pixels)
+        return answer
+
+    def ceiling(self) -> float | None:
+        """See `measure_ceiling`."""
+        answer: float | None = self._ask("ceiling")
+        return answer
+
+    def end_to_end(self, source: Path, frames: int, folder: Path) -> Stages:
+        """See `run_stages`."""
+        answer: Stages = self._ask("end_to_end", source, frames, folder)
+        return answer
+
+    def _ask(self, question: str, *arguments: Any) -> Any:
+        try:
+            self._pipe.send((question, arguments))
+            good, answer = self._pipe.recv()
+        except (EOFError, OSError):
+            raise RuntimeUnavailableError(f"{self.title} {self._ending()}") from None
+        if not good:
+            raise RuntimeUnavailableError(f"{self.title}: {answer}")
+        return answer
+
+    def _ending(self) -> str:
+        self._process.join(5)
+        code = self._process.exitcode or 0
+        if code == -signal.SIGKILL:
+            return "was killed: if memory ran out, choose a smaller --size."
+        return f"ended by itself ({f'signal {-code}' if code < 0 else f'exit code {code}'})."
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
+class _Session:
+    """The same questions inside the process."""
+
+    def __init__(self, engine: Engine, pixels: Pixels) -> None:
+        self._engine = engine
+        self._frame: Pixels = pixels[None]
+
+    def open(self) -> Opened:
+        started = time.perf_counter()
+        self._upscaler = Upscaler(self._engine.settings)
+        model = self._upscaler.model
+        self._runtime = model.runtime
+        self._runtime.infer(self._frame)
+        return Opened(
+            network=model.network,
+            device=self._runtime.device,
+            # As `Runtime.infer` has it: 16-bit pixels are always computed in FP32.
+            precision="fp32" if self._frame.dtype == np.uint16 else self._runtime.precision,
+            notes=self._runtime.notes,
+            load_seconds=time.perf_counter() - started,
+            model_bytes=_bytes_on_disk(model_source(self._engine.settings)),
+        )
+
+    def time(self, count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
+            started = time.perf_counter()
+            self._runtime.infer(self._frame)
+            seconds.append(time.perf_counter() - started)
+        return seconds
+
+    def peak(self) -> Peak:
+        device = None
+        if self._runtime.name == "torch" and self._runtime.device.startswith("cuda"):
+            import torch
+
+            device = int(torch.cuda.max_memory_allocated())
+        return Peak(peak_resident_bytes(), device)
+
+    def infer_float(self, images: Images) -> Images:
+        return self._runtime.infer_float(images)
+
+    def upscale(self, pixels: Pixels) -> Pixels:
+        return self._upscaler.upscale(pixels)
+
+    def ceiling(self) -> float | None:
+        return measure_ceiling(self._runtime)
+
+    def end_to_end(self, source: Path, frames: int, folder: Path) -> Stages:
+        return run_stages(source, frames, folder, self._upscaler)
+
+
+def _bytes_on_disk(source: Path) -> int:
+    if source.is_file():
+        return source.stat().st_size
+    from ramedge.export.artifact import load_artifact
+
+    model = load_artifact(source).model  # an .xml has its weights in a .bin beside it
+    return sum(file.stat().st_size for file in source.glob(f"{model.stem}.*"))
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started inside do not hear Ctrl-C: it is the parent who ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _serve(pipe: Connection, engine: Engine, pixels: Pixels) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    session = _Session(engine, pixels)
+    while True:
+        try:
+            question, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = True, getattr(session, question)(*arguments)
+        except RamedgeError as error:
+            answer = False, str(error)
+        except MemoryError:
+            answer = False, "not enough memory: choose a smaller --size."
+        pipe.send(answer)
