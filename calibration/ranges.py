@@ -1,8 +1,12 @@
-"""Ranges of activations, measured once on real pictures, and the ways to choose one from them."""
+"""Ranges of activations, measured once on real pictures, and the ways to choose one from them.
+
+Each channel is measured by itself: in this network the widest channel of a tensor reaches many
+times as far as the median one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +29,12 @@ _BINS = 2048
 _CANDIDATES = 128
 _SMALLEST_SHARE = 0.2
 """Smallest share of the largest magnitude that a threshold may be."""
+_QUIETEST = 1 / 64
+"""A channel is taken to reach at least so far, as a share of its tensor's widest: one that was
+nearly silent may speak up in another picture."""
+_ALIKE = 2.0
+"""Channels none of which reaches so many times as far as another have one range, the widest: there
+is little to gain (red, green and blue)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +42,22 @@ class Magnitudes:
     """How often which magnitudes of a tensor occur.
 
     Attributes:
-        counts: of |x| in equal bins from 0 to `largest`, `[2048]` int64.
-        largest: largest |x|.
+        counts: of |x| as a share of its channel's largest, in equal bins from 0 to 1,
+            `[2048]` int64.
+        largest: largest |x| of each channel, `[C]` float64.
     """
 
     counts: NDArray[np.int64]
-    largest: float
+    largest: NDArray[np.float64]
 
     @property
     def centres(self) -> NDArray[np.float64]:
         """Middle of each bin."""
-        width = self.largest / len(self.counts)
-        middles: NDArray[np.float64] = np.arange(0.5, len(self.counts)) * width
+        middles: NDArray[np.float64] = np.arange(0.5, len(self.counts)) / len(self.counts)
         return middles
 
     def threshold(self, method: Method) -> float:
-        """The magnitude that becomes 127; larger ones are clipped to it.
+        """The share of a channel's largest magnitude that becomes 127; what is larger is clipped.
 
         `minmax`: the largest. `percentile`: 99.995 % are at most as large. `mse`: the least mean
         squared error of rounding and clipping together. `l4`: the least mean fourth power of it,
@@ -56,14 +66,19 @@ class Magnitudes:
         """
         return _THRESHOLDS[method](self)
 
+    def ranges(self, method: Method, headroom: float = 1.0) -> tuple[float, ...]:
+        """The magnitude of each channel that becomes 127, `headroom` times what a method says."""
+        limits: list[float] = (headroom * self.threshold(method) * self.largest).tolist()
+        return tuple(limits)
+
 
 def measure(
     model: Path, tensors: Sequence[str], frames: Sequence[CalibrationFrame]
 ) -> dict[str, Magnitudes]:
     """Run an FP32 model on pictures and count the magnitudes of some of its tensors.
 
-    Two runs over the pictures: the first finds the largest magnitudes. One picture is in memory at
-    a time.
+    Two runs over the pictures: the first finds the largest magnitudes of each channel. One picture
+    is in memory at a time.
 
     Raises:
         MissingExtraError: the export extra is not installed.
@@ -89,31 +104,36 @@ def measure(
         found = dict(zip(wanted, session.run(wanted, {image: frame.image}), strict=True))
         return {name: np.abs(found.get(name, frame.image)) for name in names}
 
-    largest = dict.fromkeys(names, 0.0)
+    largest: dict[str, NDArray[np.float64]] = {}
     for frame in frames:
         for name, values in run(frame).items():
-            largest[name] = max(largest[name], float(values.max()))
-    for name, value in largest.items():
-        if not np.isfinite(value) or value == 0.0:
+            found = values.max(axis=(0, 2, 3)).astype(np.float64)
+            largest[name] = np.maximum(largest.get(name, 0.0), found)
+    for name, channels in largest.items():
+        widest = float(channels.max())
+        if not np.isfinite(widest) or widest == 0.0:
             raise ExportError(f"{name} holds nothing but zero, or NaN or infinity: not quantized.")
+        least = widest if widest < _ALIKE * channels.min() else widest * _QUIETEST
+        largest[name] = np.maximum(channels, least)
     counts = {name: np.zeros(_BINS, np.int64) for name in names}
     for frame in frames:
         for name, values in run(frame).items():
             # As np.histogram of equal bins, in a third of its time.
-            bins = (values.ravel() * np.float32(_BINS / largest[name])).astype(np.int32)
+            width = (_BINS / largest[name]).astype(np.float32)
+            bins = (values * width[:, None, None]).ravel().astype(np.int32)
             np.minimum(bins, _BINS - 1, out=bins)
             counts[name] += np.bincount(bins, minlength=_BINS)
     return {name: Magnitudes(counts[name], largest[name]) for name in names}
 
 
-def _minmax(magnitudes: Magnitudes) -> float:
-    return magnitudes.largest
+def _minmax(_magnitudes: Magnitudes) -> float:
+    return 1.0
 
 
 def _percentile(magnitudes: Magnitudes) -> float:
     share = np.cumsum(magnitudes.counts) / magnitudes.counts.sum()
     last = int(np.searchsorted(share, PERCENTILE / 100))
-    return magnitudes.largest * (min(last, len(share) - 1) + 1) / len(share)
+    return (min(last, len(share) - 1) + 1) / len(share)
 
 
 def _mse(magnitudes: Magnitudes) -> float:
@@ -132,7 +152,7 @@ def _least_error(magnitudes: Magnitudes, power: int, inside: float) -> float:
     clipped.
     """
     centres, weights = magnitudes.centres, magnitudes.counts
-    candidates = np.linspace(_SMALLEST_SHARE, 1.0, _CANDIDATES) * magnitudes.largest
+    candidates = np.linspace(_SMALLEST_SHARE, 1.0, _CANDIDATES)
     errors = []
     for threshold in candidates:
         clipped = np.maximum(centres - threshold, 0.0) ** power
@@ -144,12 +164,12 @@ def _least_error(magnitudes: Magnitudes, power: int, inside: float) -> float:
 def _entropy(magnitudes: Magnitudes) -> float:
     from onnxruntime.quantization.calibrate import HistogramCollector
 
-    # Its histograms reach from -largest to largest; |x| falls on both sides alike.
+    # Its histograms reach from -1 to 1; |x| falls on both sides alike.
     both = np.concatenate([magnitudes.counts[::-1], magnitudes.counts])
     paired = both.reshape(-1, 2).sum(axis=1)
-    edges = np.linspace(-magnitudes.largest, magnitudes.largest, len(paired) + 1)
+    edges = np.linspace(-1.0, 1.0, len(paired) + 1)
     collector = HistogramCollector("entropy", True, len(paired), 2 * LEVELS + 2, PERCENTILE, {})
-    histogram = (paired, edges, -magnitudes.largest, magnitudes.largest, magnitudes.largest)
+    histogram = (paired, edges, -1.0, 1.0, 1.0)
     found = collector.get_entropy_threshold(histogram, 2 * LEVELS + 2)
     return float(max(abs(float(found[0])), abs(float(found[1]))))
 
@@ -157,8 +177,3 @@ def _entropy(magnitudes: Magnitudes) -> float:
 _THRESHOLDS = MappingProxyType(
     {"minmax": _minmax, "percentile": _percentile, "mse": _mse, "l4": _l4, "entropy": _entropy}
 )
-
-
-def thresholds(measured: Mapping[str, Magnitudes], method: Method) -> dict[str, float]:
-    """The threshold of every tensor by one method."""
-    return {name: magnitudes.threshold(method) for name, magnitudes in measured.items()}

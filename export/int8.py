@@ -1,4 +1,4 @@
-"""From a network and pictures to what of it is int8: equalized weights, ranges, a plan."""
+"""From a network and pictures to what of it is int8: ranges, a search, a plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ramedge.calibration.equalize import equalize
 from ramedge.calibration.frames import CalibrationFrame, CalibrationSettings, collect_frames
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.calibration.search import search
@@ -54,13 +53,11 @@ class Int8Recipe:
     """What the calibration found.
 
     Attributes:
-        network: computes the same as the one it was made from, with channels equalized.
         plan: what of it is int8.
         checks: pictures for the gate, none of them calibrated on.
         record: for the manifest: the pictures, the search, what was chosen.
     """
 
-    network: SRRAM
     plan: QuantizationPlan
     checks: tuple[Picture, ...]
     record: dict[str, Any]
@@ -82,7 +79,6 @@ def prepare_int8(
     found = collect_frames(settings.calibration)
     checks, frames = _split(found.frames)
     inputs = [_as_input(frame, index, scale) for index, frame in enumerate(frames)]
-    balanced = equalize(network, [frame.image for frame in inputs])
     allowed = Budget(
         mean=settings.budget.mean * SEARCH_SHARE,
         worst=settings.budget.worst * SEARCH_SHARE,
@@ -90,15 +86,14 @@ def prepare_int8(
     )
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        export_onnx(balanced, plain)
+        export_onnx(network, plain)
         pictures = _pictures(_spread(frames, PICTURES), scale)
         result = search(plain, inputs, pictures, scale, allowed, on_step)
-    if not any(threshold is not None for threshold in result.plan.thresholds):
+    if not any(found is not None for found in result.plan.ranges):
         raise GateError(
             f"No convolution may be INT8 within {settings.budget.mean} dB: raise --max-loss."
         )
     return Int8Recipe(
-        network=balanced,
         plan=result.plan,
         checks=tuple(_pictures(checks, scale)),
         record={"calibration": found.as_dict(), "search": result.as_dict()},

