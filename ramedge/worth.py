@@ -134,14 +134,14 @@ def check_truth(
     if not loss.mean <= budget.mean:
         raise GateError(
             f"It loses {loss.mean:.3f} dB of PSNR-Y on average over {len(names)} photos, allowed "
-            f"are {budget.mean:.3f} dB: raise --max-loss, or train with --quantize."
+            f"are {budget.mean:.3f} dB: raise --max-loss."
         )
     if not loss.worst <= budget.worst:
         visible = np.minimum(before, VISIBLE_PSNR) - np.minimum(after, VISIBLE_PSNR)
         name = names[int(np.argmax(visible))]
         raise GateError(
             f"It loses {loss.worst:.3f} dB of PSNR-Y on {name}, allowed are {budget.worst:.3f} dB: "
-            "raise --max-loss, or train with --quantize."
+            "raise --max-loss."
         )
     return {
         "photos": names,
