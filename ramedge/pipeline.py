@@ -182,6 +182,8 @@ def _upscale_image(
     observer.on_start(job, 1)
     picture = read_image(job.source, settings.max_pixels)
     result.notes += picture.notes
+    if settings.start_seconds is not None or settings.frames is not None:
+        result.notes.append("An image: --start and --frames are for videos.")
     height, width = picture.color.shape[:2]
     check_output(job.target, height * upscaler.scale, width * upscaler.scale)
     if takes_strips(job.target) and upscaler.strip_tile(picture.color):

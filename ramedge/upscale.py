@@ -27,7 +27,7 @@ STREAMED_PIXELS = 16_000_000
 _ATTENTION: Mapping[TileMode, str] = MappingProxyType(
     {
         "exact": ", all with the attention of the whole frame.",
-        "follow": ", all with the attention of the frame before.",
+        "follow": ", all with the attention of the frame before, the first with its own.",
         "fast": ". {why} The result differs slightly from the whole frame's.",
     }
 )

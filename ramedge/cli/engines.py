@@ -36,7 +36,10 @@ def list_engines() -> None:
         )
     if records:
         console.print_table(table)
-    console.stdout.print(f"{len(records)} engines in {cache.folder}", markup=False)
+    console.stdout.print(f"{_count(len(records))} in {cache.folder}", markup=False)
+    damaged = len(cache.strays())
+    if damaged:
+        console.notice(f"{damaged} more cannot be read: see ramedge engines verify.")
 
 
 @engines.command()
@@ -56,7 +59,8 @@ def verify() -> None:
     if bad:
         console.stderr.print("Remove them with: ramedge engines prune")
         raise typer.Exit(1)
-    console.stdout.print(f"{len(cache.records())} engines are what was built.")
+    count = len(cache.records())
+    console.stdout.print(f"{_count(count)} checked: as built.")
 
 
 @engines.command()
@@ -80,7 +84,7 @@ def prune(
     if everything:
         for path in cache.folder.glob("*.timing"):
             path.unlink(missing_ok=True)
-    console.stdout.print(f"Removed {removed} engines, {len(cache.records())} stay.")
+    console.stdout.print(f"Removed {_count(removed)}, {len(cache.records())} left.")
 
 
 def _useless(cache: EngineCache, record: Record) -> str:
@@ -101,6 +105,10 @@ def _useless(cache: EngineCache, record: Record) -> str:
     if here != (key.gpu, key.compute_capability, key.driver):
         return f"for {_target(record)} with CUDA {key.driver}, here is {facts.name}"
     return ""
+
+
+def _count(number: int) -> str:
+    return f"{number} engine" if number == 1 else f"{number} engines"
 
 
 def _target(record: Record) -> str:

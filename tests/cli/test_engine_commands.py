@@ -119,7 +119,7 @@ def test_an_engine_is_built_then_found_then_listed_then_pruned(ramedge, cache_ho
     assert "from the cache" in second.out
     assert "34 give HALF" in first.out
     listed = ramedge("engines", "list")
-    assert "1 engines in" in listed.out
+    assert "1 engine in" in listed.out
     assert "1x1/360x640/720x1280" in listed.out
     assert ramedge("engines", "verify").code == 0
     (plan,) = cache_home.glob("*.engine")
@@ -129,11 +129,13 @@ def test_an_engine_is_built_then_found_then_listed_then_pruned(ramedge, cache_ho
     ended = ramedge("engines", "verify")
     assert ended.code == 1
     assert "hash differs" in ended.error
+    (cache_home / "lonely.json").write_text("{}")
+    assert "1 more cannot be read" in ramedge("engines", "list").err
     third = ramedge(*command)
     assert "refused" in third.err
     assert "built in" in third.out
-    assert "1 stay" in ramedge("engines", "prune").out
-    assert "Removed 1 engines, 0 stay" in ramedge("engines", "prune", "--all").out
+    assert "1 left" in ramedge("engines", "prune").out
+    assert "Removed 1 engine, 0 left" in ramedge("engines", "prune", "--all").out
     assert EngineCache(cache_home).records() == []
 
 
