@@ -148,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("sets", type=Path, nargs="+")
     parser.add_argument("--scale", type=int, action="append")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     shipped = [scale for scale in shipped_scales() if "int8" in shipped_precisions(scale)]
