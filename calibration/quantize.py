@@ -111,7 +111,7 @@ def quantize(model: Path, output: Path, ranges: Mapping[str, Range]) -> None:
     """Write `model` with some convolutions in int8, and audit what was written.
 
     Args:
-        model: ONNX, in FP32 or with FP16 inside (`ramedge.calibration.half`).
+        model: ONNX, in FP32 or with FP16 inside (`ramedge.export.precision.to_half`).
         output: the file to write.
         ranges: of the input of each convolution that is to be int8, by its name (see
             `dense_convolutions`).
@@ -129,7 +129,7 @@ def quantize(model: Path, output: Path, ranges: Mapping[str, Range]) -> None:
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "onnxruntime", "export", "INT8") from None
     network = onnx.load(model)
-    inputs_of(network, list(ranges))
+    inputs_of(network, list(ranges))  # Refuses names that are not there.
     high = frozenset(dense_convolutions(network)) - set(ranges)
     limits = _divide_inputs(network, ranges)
     data: dict[str, Any] = {

@@ -111,7 +111,6 @@ def test_the_least_sensitive_go_together_as_many_as_the_budget_bears(
     monkeypatch.setattr(
         _Trials, "headroom", lambda _self, _name, method: 1.5 if method == "mse" else 1.6
     )
-
     monkeypatch.setattr(_Trials, "loss", loss)
     monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
     monkeypatch.setattr(search_module, "multiply_adds", lambda _model, of: dict.fromkeys(of, 1))
@@ -126,32 +125,31 @@ def test_the_least_sensitive_go_together_as_many_as_the_budget_bears(
     assert high == [name not in expected for name in names]
 
 
-def test_a_costly_layer_may_lose_more_than_a_cheap_one(
-    plain: Path, frames: list[CalibrationFrame], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("cost", "work", "of_the_others", "expected"),
+    [
+        pytest.param(2.0, 100, (1.0, 1), "only", id="one loses most but saves nearly everything"),
+        pytest.param(1.0, 1, (0.0, 1000), "never", id="the budget would bear it, it saves nothing"),
+    ],
+)
+def test_loss_is_weighed_against_the_work_saved(
+    plain: Path,
+    frames: list[CalibrationFrame],
+    monkeypatch: pytest.MonkeyPatch,
+    cost: float,
+    work: int,
+    of_the_others: tuple[float, int],
+    expected: str,
 ) -> None:
-    """One loses most, but saves nearly everything: it goes first."""
+    """One layer differs from all others; the first one is never int8."""
     names = dense_convolutions(onnx.load(plain))
-    costs = dict.fromkeys(names, 1.0) | {names[3]: 2.0}
-    work = dict.fromkeys(names, 1) | {names[3]: 100}
+    costs = dict.fromkeys(names, of_the_others[0]) | {names[3]: cost}
+    amounts = dict.fromkeys(names, of_the_others[1]) | {names[3]: work}
     monkeypatch.setattr(
         _Trials, "loss", lambda _self, headroom: Loss(sum(costs[n] for n in headroom), 0.0)
     )
     monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
-    monkeypatch.setattr(search_module, "multiply_adds", lambda _model, _of: work)
+    monkeypatch.setattr(search_module, "multiply_adds", lambda _model, _of: amounts)
     result = search(plain, frames, pictures(frames), 2, Budget(2.5, 50))
-    assert [found.name for found in result.alone if found.quantized] == [names[3]]
-
-
-def test_what_saves_nothing_stays_out_although_the_budget_would_bear_it(
-    plain: Path, frames: list[CalibrationFrame], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = dense_convolutions(onnx.load(plain))
-    costs = dict.fromkeys(names, 0.0) | {names[3]: 1.0}
-    work = dict.fromkeys(names, 1000) | {names[3]: 1}
-    monkeypatch.setattr(
-        _Trials, "loss", lambda _self, headroom: Loss(sum(costs[n] for n in headroom), 0.0)
-    )
-    monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
-    monkeypatch.setattr(search_module, "multiply_adds", lambda _model, _of: work)
-    result = search(plain, frames, pictures(frames), 2, Budget(2.5, 50))
-    assert [found.name for found in result.alone if not found.quantized] == [names[0], names[3]]
+    quantized = {found.name for found in result.alone if found.quantized}
+    assert quantized == ({names[3]} if expected == "only" else set(names[1:]) - {names[3]})
