@@ -13,6 +13,8 @@ from ramedge.errors import TrainingError
 from ramedge.files import atomic_path
 
 FORMAT_VERSION = 1
+_DIGESTS = {"start": "weights to start from", "photos": "photos"}
+"""Settings that are hashes: no user knows one by sight."""
 _FIELDS = ("settings", "step", "network", "ema", "optimizer", "history")
 
 
@@ -34,6 +36,10 @@ class Checkpoint:
     ema: dict[str, torch.Tensor] | None
     optimizer: list[dict[str, Any]]
     history: list[dict[str, float]]
+
+    def difference(self, settings: dict[str, Any]) -> str | None:
+        """What these settings ask for otherwise than the run's own, in words; `None`: nothing."""
+        return _difference(self.settings, settings)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -61,3 +67,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise TrainingError(
             f"Cannot read the checkpoint {path}: {reason}. Delete it to start again."
         ) from None
+
+
+def _difference(former: dict[str, Any], wanted: dict[str, Any]) -> str | None:
+    for name in former | wanted:
+        found, value = former.get(name), wanted.get(name)
+        if found == value:
+            continue
+        if isinstance(found, dict) and isinstance(value, dict):
+            return _difference(found, value)
+        if name in _DIGESTS:
+            return f"other {_DIGESTS[name]}"
+        return f"{name.replace('_', ' ')} {_said(found)}, not {_said(value)}"
+    return None
+
+
+def _said(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

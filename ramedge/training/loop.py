@@ -233,13 +233,11 @@ class _Run:
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        for key, value in self.fixed.items():
-            found = checkpoint.settings.get(key)
-            if found != value:
-                raise TrainingError(
-                    f"The run in {self.settings.output} was started with {key} {found}, "
-                    f"not {value}: use the same, or another folder with -o."
-                )
+        if difference := checkpoint.difference(self.fixed):
+            raise TrainingError(
+                f"The run in {self.settings.output} was started with {difference}: "
+                "use the same, or another folder with -o."
+            )
         if checkpoint.step > self.settings.steps:
             raise TrainingError(
                 f"The run in {self.settings.output} is at step {checkpoint.step} already: "

@@ -103,18 +103,19 @@ def test_a_run_is_not_overwritten(settings: TrainingSettings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "name"),
+    ("change", "difference"),
     [
-        ({"seed": 3}, "seed"),
-        ({"recipe": dataclasses.replace(QUICK, batch=4)}, "recipe"),
-        ({"network": dataclasses.replace(SMALL, blocks=2)}, "network"),
+        ({"seed": 3}, "seed 0, not 3"),
+        ({"recipe": dataclasses.replace(QUICK, batch=4)}, "batch 2, not 4"),
+        ({"network": dataclasses.replace(SMALL, blocks=2)}, "blocks 1, not 2"),
+        ({"network": dataclasses.replace(SMALL, scales=(2, 4))}, "scales 2, not 2,4"),
     ],
 )
 def test_resuming_with_other_settings_is_refused(
-    settings: TrainingSettings, change: dict, name: str
+    settings: TrainingSettings, change: dict, difference: str
 ) -> None:
     train(settings)
-    with pytest.raises(TrainingError, match=f"started with {name}"):
+    with pytest.raises(TrainingError, match=f"started with {difference}: use the same"):
         train(dataclasses.replace(settings, resume=True, **change))
 
 
