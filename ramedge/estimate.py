@@ -75,16 +75,19 @@ def describe_plan(budget: TileBudget, plan: TilePlan, runtime: Runtime, pixels: 
 
     The time is that of a small part of the frame, run twice, times the pixels to run.
     """
-    passes = 0 if budget.mode == "fast" else EXPECTED_PASSES
-    seconds = _source_pixels(plan) * _seconds_per_pixel(budget, runtime, pixels, "tile")
-    if passes:
+    rendering = _source_pixels(plan) * _seconds_per_pixel(budget, runtime, pixels, "tile")
+    what, time_needed = "no passes of statistics", f"{_duration(rendering)} a frame"
+    if budget.mode != "fast":
         each = _seconds_per_pixel(budget, runtime, pixels, "statistics")
-        seconds += passes * _source_pixels(budget.statistic_plan(plan)) * each
+        statistic = EXPECTED_PASSES * _source_pixels(budget.statistic_plan(plan)) * each
+        what = f"about {EXPECTED_PASSES} passes of statistics"
+        time_needed = f"{_duration(rendering + statistic)} a frame"
+        if budget.mode == "follow":
+            time_needed += f", {_duration(rendering)} where it follows another"
     memory = budget.tile_bytes(plan) / 2**20
-    what = f"about {passes} passes of statistics" if passes else "no passes of statistics"
     return (
         f"{plan.count} tiles of {plan.tile} pixels with a halo of {plan.halo}, {what}: "
-        f"about {_duration(seconds)} a frame, {memory:.0f} MiB for the network."
+        f"about {time_needed}, {memory:.0f} MiB for the network."
     )
 
 

@@ -93,10 +93,23 @@ def test_exhausted_memory_begins_anew(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_tiles_are_announced_with_their_cost(ramedge, tmp_path: Path, photo: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    ("mode", "passes", "later_frames"),
+    [
+        ("exact", "about 2 passes", False),
+        ("follow", "about 2 passes", True),
+        ("fast", "no passes", False),
+    ],
+)
+def test_tiles_are_announced_with_their_cost(
+    ramedge, tmp_path: Path, photo: np.ndarray, mode: str, passes: str, later_frames: bool
+) -> None:
     Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / "a.png")
-    ended = ramedge("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--tile", 32)
+    ended = ramedge(
+        "upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--tile", 32, "--tile-mode", mode
+    )
     text = " ".join(ended.err.split())
     assert "20 tiles of 32 pixels with a halo of" in text
-    assert "passes of statistics" in text
+    assert f"{passes} of statistics: about" in text
+    assert ("where it follows another" in text) == later_frames
     assert "MiB for the network" in text
