@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ramedge.training.patterns import Patterns
 from ramedge.training.photos import (
     Batch,
     Draw,
@@ -33,20 +34,35 @@ TensorPair = tuple[int, Tensor, Tensor]
 class Batches(ABC):
     """Training batches as tensors on the training device."""
 
-    @abstractmethod
+    def __init__(
+        self,
+        sampler: PatchSampler,
+        device: torch.device,
+        channels_last: bool,
+        patterns: Patterns | None = None,
+    ) -> None:
+        self.sampler = sampler
+        self.device = device
+        self.channels_last = channels_last
+        self.patterns = patterns
+
     def stream(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
         """(step, batch) of steps `first` to `last` - 1."""
+        for step, batch in self._photos(first, last):
+            if self.patterns is not None:
+                _, low, high = batch
+                self.patterns.apply(step, low, high)
+            yield step, batch
+
+    @abstractmethod
+    def _photos(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
+        """The batches before patterns are put into them."""
 
 
 class HostBatches(Batches):
     """Patches cut on the host by a thread, some steps in advance."""
 
-    def __init__(self, sampler: PatchSampler, device: torch.device, channels_last: bool) -> None:
-        self.sampler = sampler
-        self.device = device
-        self.channels_last = channels_last
-
-    def stream(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:  # noqa: D102
+    def _photos(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
         for batch in prepare_ahead(self.sampler.cut, first, last):
             yield batch.step, self._tensors(batch)
 
@@ -66,10 +82,14 @@ class DeviceBatches(Batches):
     The same patches as `HostBatches`, for steps so short that the host could not keep up.
     """
 
-    def __init__(self, sampler: PatchSampler, device: torch.device, channels_last: bool) -> None:
-        self.sampler = sampler
-        self.device = device
-        self.channels_last = channels_last
+    def __init__(
+        self,
+        sampler: PatchSampler,
+        device: torch.device,
+        channels_last: bool,
+        patterns: Patterns | None = None,
+    ) -> None:
+        super().__init__(sampler, device, channels_last, patterns)
         photos = sampler.photos
         self.high = _Store([photo.pixels for photo in photos], device)
         self.low = {
@@ -79,7 +99,7 @@ class DeviceBatches(Batches):
         self.row = torch.tensor(_ROW, device=device)
         self.column = torch.tensor(_COLUMN, device=device)
 
-    def stream(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:  # noqa: D102
+    def _photos(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
         for draw in prepare_ahead(self.sampler.draw, first, last, ahead=16):
             yield draw.step, self._tensors(draw)
 
@@ -141,11 +161,16 @@ def to_image(pixels: Tensor, channels_last: bool) -> Tensor:
     return image if channels_last else image.contiguous()
 
 
-def make_batches(sampler: PatchSampler, device: torch.device, channels_last: bool) -> Batches:
+def make_batches(
+    sampler: PatchSampler,
+    device: torch.device,
+    channels_last: bool,
+    patterns: Patterns | None = None,
+) -> Batches:
     """Batches cut on the GPU where the photos fit there, on the host otherwise."""
-    if device.type == "cuda" and _fits(sampler.photos, device):
-        return DeviceBatches(sampler, device, channels_last)
-    return HostBatches(sampler, device, channels_last)
+    on_device = device.type == "cuda" and _fits(sampler.photos, device)
+    kind = DeviceBatches if on_device else HostBatches
+    return kind(sampler, device, channels_last, patterns)
 
 
 def _fits(photos: Sequence[Photo], device: torch.device) -> bool:

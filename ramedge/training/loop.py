@@ -30,6 +30,7 @@ from ramedge.training.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from ramedge.training.distributed import Processes, processes
 from ramedge.training.losses import LOSSES
 from ramedge.training.optimizer import Optimizer, squeeze_weights
+from ramedge.training.patterns import Patterns
 from ramedge.training.photos import PatchSampler, PhotoSet, load_photos
 from ramedge.training.pictures import write_crops, write_curves
 from ramedge.training.recipe import Recipe
@@ -263,7 +264,9 @@ class _Run:
         )
         if s.recipe.batch < self.group.world:
             raise UsageError(f"A batch of {s.recipe.batch} cannot feed {self.group.world} GPUs.")
-        batches = make_batches(sampler, self.group.device, self.accelerated.channels_last)
+        batches = make_batches(
+            sampler, self.group.device, self.accelerated.channels_last, self._patterns()
+        )
         flops = step_flops(s.network, s.recipe.patch, s.recipe.batch) / self.group.world
         ceiling = measure_ceiling(self.group.device, self.accelerated.bf16)
         durations: deque[float] = deque(maxlen=_LOSS_WINDOW)
@@ -294,6 +297,14 @@ class _Run:
             psnr=self._last_psnr(),
             notices=self.notices,
             throughput=self.throughput,
+        )
+
+    def _patterns(self) -> Patterns | None:
+        s = self.settings
+        if s.recipe.patterns == 0.0:
+            return None
+        return Patterns(
+            s.recipe.patterns, s.recipe.batch, s.seed, self.group.rank, self.group.world
         )
 
     def _train_step(self, step: int, batch: TensorPair) -> Tensor:
