@@ -21,7 +21,9 @@ from ramedge.network.config import NetworkConfig
 from ramedge.training.loop import TrainingSettings, train
 from ramedge.training.recipe import FAST, Recipe
 
-BASE = dataclasses.replace(FAST, batch=8, patch=32, warmup=50, ema=0.99, patterns=0.0)
+BASE = dataclasses.replace(
+    FAST, batch=8, patch=32, warmup=50, ema=0.99, patterns=0.0, gradient_limit=0.0
+)
 
 
 def variants(steps: int) -> dict[str, tuple[Recipe, int]]:

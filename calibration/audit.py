@@ -19,6 +19,8 @@ from onnx import numpy_helper
 from ramedge.errors import ExportError, WeightsError
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
+_INT8 = onnx.TensorProto.INT8
+_OWN_DOMAINS = {"", "ai.onnx"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,43 @@ def audit_file(path: Path, settings: AuditSettings | None = None) -> None:
         WeightsError: the file is not ONNX.
         ExportError: it has faults; the message names the first and counts the others.
     """
+    findings = audit(read_model(path), settings)
+    if findings:
+        more = f" (and {len(findings) - 1} more faults)" if len(findings) > 1 else ""
+        raise ExportError(f"{path.name} must not be built: {findings[0]}{more}")
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """An ONNX file.
+
+    Raises:
+        WeightsError: the file is not ONNX, or empty.
+    """
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf's and onnx's errors share no public base
         raise WeightsError(f"{path} is not an ONNX file: {error}") from None
-    findings = audit(model, settings)
-    if findings:
-        more = f" (and {len(findings) - 1} more faults)" if len(findings) > 1 else ""
-        raise ExportError(f"{path.name} must not be built: {findings[0]}{more}")
+    if not model.graph.node:
+        raise WeightsError(f"{path} is not an ONNX file: it has no nodes.")
+    return model
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether it quantizes anything, in a subgraph or by another domain's operators too."""
+    return _quantizes(model.graph)
+
+
+def _quantizes(graph: onnx.GraphProto) -> bool:
+    return any(
+        node.op_type.endswith("QuantizeLinear") or any(map(_quantizes, _subgraphs(node)))
+        for node in graph.node
+    )
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
 
 
 def audit(model: onnx.ModelProto, settings: AuditSettings | None = None) -> list[Finding]:
@@ -76,6 +107,7 @@ class _Audit:
                 value = next((a.t for a in node.attribute if a.name == "value"), None)
                 if value is not None:
                     self.values[node.output[0]] = numpy_helper.to_array(value)
+        self.outputs = {output.name for output in self.graph.output}
         self.makers = {name: node for node in self.graph.node for name in node.output}
         self.users: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
@@ -89,7 +121,11 @@ class _Audit:
                 yield Finding(name, fault)
 
     def _faults(self, node: onnx.NodeProto) -> Iterator[str]:
+        if any(map(_quantizes, _subgraphs(node))):
+            yield f"QuantizeLinear inside {node.op_type}: engines need it in the main graph"
         if node.op_type in {_Q, _DQ}:
+            if node.domain not in _OWN_DOMAINS:
+                yield f"{node.op_type} of {node.domain}: engines read ONNX's own only"
             yield from self._scale_faults(node)
             yield from self._zero_point_faults(node)
             yield from self._pairing_faults(node)
@@ -107,15 +143,19 @@ class _Audit:
             return
         if not np.isfinite(scale).all():
             yield "a scale is NaN or infinite"
-        elif (scale <= 0).any():
-            yield f"a dead scale: {int((scale <= 0).sum())} of {scale.size} are not positive"
+            return
+        dead = scale < np.finfo(scale.dtype).tiny  # subnormal numbers count as zero in engines
+        if dead.any():
+            yield f"a dead scale: {int(dead.sum())} of {scale.size} are not positive"
 
     def _zero_point_faults(self, node: onnx.NodeProto) -> Iterator[str]:
         zero = self._constant(node, 2)
         if zero is None:
             if len(node.input) < 3 or not node.input[2]:
                 stored = self._constant(node, 0) if node.op_type == _DQ else None
-                if node.op_type == _Q or (stored is not None and stored.dtype == np.uint8):
+                says = any(a.name == "output_dtype" and a.i == _INT8 for a in node.attribute)
+                unsaid = node.op_type == _Q and not says
+                if unsaid or (stored is not None and stored.dtype == np.uint8):
                     yield "without a zero point its type is uint8: engines take it as int8"
             else:
                 yield "its zero point is not a constant"
@@ -132,7 +172,8 @@ class _Audit:
     def _pairing_faults(self, node: onnx.NodeProto) -> Iterator[str]:
         if node.op_type == _Q:
             users = self.users.get(node.output[0], [])
-            if not users or any(user.op_type != _DQ for user in users):
+            leaves = node.output[0] in self.outputs
+            if leaves or not users or any(user.op_type != _DQ for user in users):
                 yield "not followed by DequantizeLinear only"
                 return
             for user in users:

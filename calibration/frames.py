@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ramedge.calibration.benchmarks import benchmark_name, pixel_digest
 from ramedge.errors import InputError, UsageError
+from ramedge.media.images import read_image
 from ramedge.media.video import VideoReader
 from ramedge.naming import VIDEO_SUFFIXES
 from ramedge.photos import PHOTO_SUFFIXES, find_photos
@@ -24,6 +25,8 @@ CONSTANT_LEVELS = 2.0
 """A picture whose standard deviation is below so many levels of 255 shows nothing."""
 SHOT_CHANGE = 24.0
 """Mean difference of two thumbnails, in levels of 255, that starts a new shot."""
+LEAST_SIDE = 16
+"""Pixels that a picture has at least, each way."""
 _THUMBNAIL = 32
 _LIST_SUFFIX = ".txt"
 
@@ -50,10 +53,12 @@ class CalibrationSettings:
     def __post_init__(self) -> None:
         if not self.sources:
             raise UsageError("INT8 needs pictures to calibrate on: --calibration DIR.")
-        if self.frames < self.minimum or self.minimum < 1 or self.side < 16:
+        if self.frames < self.minimum or self.minimum < 1:
             raise UsageError(
-                f"Calibration takes at least {self.minimum} pictures of at least 16 pixels a side."
+                f"Calibration takes at least {self.minimum} pictures: raise --calibration-frames."
             )
+        if self.side < LEAST_SIDE:
+            raise UsageError(f"Calibration takes pictures of at least {LEAST_SIDE} pixels a side.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +101,18 @@ class CalibrationSet:
         return {
             "digest": self.digest,
             "side": self.side,
-            "frames": {frame.name: frame.digest for frame in self.frames},
+            "frames": [{"name": frame.name, "sha256": frame.digest} for frame in self.frames],
         }
 
 
 def collect_frames(settings: CalibrationSettings) -> CalibrationSet:
     """Gather pictures, spread evenly over the sources' photos and the videos' shots.
 
-    The same sources give the same pictures.
+    The same sources give the same pictures, and none of them twice.
 
     Raises:
-        InputError: a source cannot be read, is constant or a benchmark image, or there are too
-            few pictures.
+        InputError: a source cannot be read, is too small, constant or a benchmark image, or there
+            are too few pictures.
     """
     photos: list[Path] = []
     videos: list[Path] = []
@@ -115,15 +120,18 @@ def collect_frames(settings: CalibrationSettings) -> CalibrationSet:
         found = _find(source)
         photos += [path for path in found if path.suffix.lower() not in VIDEO_SUFFIXES]
         videos += [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
-    share = settings.frames if not videos else settings.frames // (1 + len(videos))
-    frames = [_photo(path) for path in _spread(photos, share if videos else settings.frames)]
+    # Photos and each video have equal shares; what one side cannot fill the other may.
+    share = settings.frames // (1 + len(videos))
+    from_videos = settings.frames - min(len(photos), share)
+    clips: list[CalibrationFrame] = []
     for index, path in enumerate(videos):
-        left = (settings.frames - len(frames)) // (len(videos) - index)
-        frames += _video_frames(path, left)
+        clips += _video_frames(path, (from_videos - len(clips)) // (len(videos) - index))
+    clips = _distinct(clips)
+    frames = _distinct([*_photos(photos, settings.frames - len(clips)), *clips])
     if len(frames) < settings.minimum:
         raise InputError(
-            f"{len(frames)} pictures are too few to calibrate on, at least {settings.minimum} are "
-            "needed: add photos or a longer video to --calibration."
+            f"{len(frames)} different pictures are too few to calibrate on, at least "
+            f"{settings.minimum} are needed: add photos or a longer video to --calibration."
         )
     cropped = tuple(frame.cropped(settings.side) for frame in frames)
     return CalibrationSet(frames=cropped, side=settings.side)
@@ -149,15 +157,18 @@ def _find(source: Path) -> list[Path]:
 
 def _listed(source: Path) -> Iterator[Path]:
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the list {source}: {error}.") from None
-    for line in map(str.strip, lines):
+    for number, line in enumerate(map(str.strip, lines), start=1):
         if line and not line.startswith("#"):
             path = source.parent / line
             if path.suffix.lower() == _LIST_SUFFIX:
                 raise InputError(f"{source} names another list, {line}: name its pictures.")
-            yield from _find(path)
+            try:
+                yield from _find(path)
+            except InputError as failure:
+                raise InputError(f"{source}, line {number}: {failure}") from None
 
 
 def _spread(paths: Sequence[Path], count: int) -> list[Path]:
@@ -166,12 +177,28 @@ def _spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[index * len(paths) // count] for index in range(count)]
 
 
+def _photos(paths: Sequence[Path], count: int) -> list[CalibrationFrame]:
+    """`count` different photos spread evenly; others take the place of those that came before."""
+    chosen = _spread(paths, count)
+    found: dict[str, CalibrationFrame] = {}
+    for path in dict.fromkeys([*chosen, *paths]):
+        if len(found) == count:
+            break
+        frame = _photo(path)
+        found.setdefault(frame.digest, frame)
+    return list(found.values())
+
+
+def _distinct(frames: Sequence[CalibrationFrame]) -> list[CalibrationFrame]:
+    return list({frame.digest: frame for frame in frames}.values())
+
+
 def _photo(path: Path) -> CalibrationFrame:
-    try:
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"Cannot read {path}: {error}. Remove or replace it.") from None
+    pixels = _eight_bits(read_image(path).color)
+    if min(pixels.shape[:2]) < LEAST_SIDE:
+        raise InputError(
+            f"{path} is smaller than {LEAST_SIDE} pixels: remove it or give a larger one."
+        )
     known = benchmark_name(pixels)
     if known is not None:
         raise InputError(

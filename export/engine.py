@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import onnx
 
-from ramedge.calibration.audit import audit_file
+from ramedge.calibration.audit import audit_file, is_quantized
 from ramedge.errors import ExportError, RuntimeUnavailableError, UsageError, WeightsError
 from ramedge.export.engines import EngineCache, EngineKey, Record
 from ramedge.export.graphs import GraphKind, Values, load_graph, make_graph
@@ -180,7 +180,7 @@ def _build(
 ) -> Plan:
     on_progress(0.0, "reading the model")
     model = load_graph(request.model)
-    quantized = any(node.op_type.endswith("QuantizeLinear") for node in model.graph.node)
+    quantized = is_quantized(model)
     if request.precision == "int8" and not quantized:
         raise ExportError(f"{request.model} is not an int8 model: it has no QuantizeLinear.")
     if quantized:

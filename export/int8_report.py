@@ -11,6 +11,11 @@ from ramedge.export.artifact import Manifest
 from ramedge.files import atomic_path, write_text
 
 
+def picture_of(report: Path) -> Path:
+    """The file of the report's picture."""
+    return report.with_suffix(".png")
+
+
 def write_report(manifest: Manifest, path: Path) -> None:
     """Write `path` (Markdown) and the picture of loss against speed beside it (PNG).
 
@@ -18,7 +23,7 @@ def write_report(manifest: Manifest, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         OutputError: a file cannot be written.
     """
-    picture = path.with_suffix(".png")
+    picture = picture_of(path)
     _draw(manifest, picture)
     write_text(path, markdown(manifest, picture.name))
 
@@ -29,15 +34,16 @@ def markdown(manifest: Manifest, picture: str) -> str:
     lines = [
         f"# INT8 of {manifest.network} ×{manifest.scale}",
         "",
-        f"Calibrated on {len(manifest.int8['calibration']['frames'])} pictures "
-        f"(SHA-256 {manifest.int8['calibration']['digest'][:16]}…).",
+        f"Calibrated on {len(manifest.int8['calibration']['frames'])} pictures, some of them kept "
+        f"for the gate (SHA-256 {manifest.int8['calibration']['digest'][:16]}…).",
     ]
     if manifest.precision == "int8":
         truth, speed = gate["truth"], gate["speed"]
         lines.append(
-            f"On {len(truth['photos'])} others it loses {truth['loss']['mean']:.3f} dB of PSNR-Y "
-            f"({truth['loss']['worst']:.3f} dB at worst) and takes {speed['milliseconds']:.0f} ms "
-            f"where {speed['baseline']} takes {speed['baseline_milliseconds']:.0f} ms "
+            f"On {len(truth['photos'])} that no range was measured on it loses "
+            f"{truth['loss']['mean']:.3f} dB of PSNR-Y ({truth['loss']['worst']:.3f} dB at worst) "
+            f"and takes {speed['milliseconds']:.0f} ms where {speed['baseline']} takes "
+            f"{speed['baseline_milliseconds']:.0f} ms "
             f"({speed['width']}×{speed['height']}, {speed['speedup']:.2f} times as fast)."
         )
     lines += [

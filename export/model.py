@@ -44,7 +44,7 @@ class ExportSettings:
     """What to export.
 
     Attributes:
-        output: folder of the artifact.
+        output: folder of the artifact; `None` names it after what it holds, in the working folder.
         weights: safetensors file; the shipped weights where `None`.
         strict: fail where the gate refuses the precision, instead of taking the next.
         overwrite: replace an artifact that stands in `output`.
@@ -54,7 +54,7 @@ class ExportSettings:
         UsageError: INT8 without pictures to calibrate on.
     """
 
-    output: Path
+    output: Path | None = None
     scale: int = 2
     precision: Precision = "fp32"
     runtime: Target = "openvino"
@@ -66,6 +66,12 @@ class ExportSettings:
     def __post_init__(self) -> None:
         if self.precision == "int8" and self.int8 is None:
             raise UsageError("INT8 needs pictures to calibrate on: --calibration DIR.")
+
+    def folder(self, precision: Precision) -> Path:
+        """Where the artifact goes once it has this precision."""
+        if self.output is not None:
+            return self.output
+        return Path(f"srram_x{self.scale}_{precision}_{self.runtime}")
 
 
 def export_model(
@@ -80,7 +86,7 @@ def export_model(
     Raises:
         WeightsError: the weights cannot be loaded.
         InputError: the calibration pictures cannot be used.
-        UsageError: they have no such scale, or `output` is in use.
+        UsageError: they have no such scale, or the folder is in use.
         GateError: the gate refused what was exported (with `strict`, or FP32 itself).
         ExportError: a conversion failed.
         OutputError: the folder cannot be written.
@@ -90,11 +96,12 @@ def export_model(
     if settings.scale not in loaded.config.scales:
         have = ", ".join(f"×{scale}" for scale in loaded.config.scales)
         raise UsageError(f"{path} has weights for {have}, not for ×{settings.scale}: use --scale.")
-    _check_output(settings)
-    network = loaded.network.take(settings.scale)
-    building = partial_path(settings.output)
-    refused: dict[str, str] = {}
     precision = settings.precision
+    output = settings.folder(precision)
+    _check_output(output, settings.overwrite)
+    network = loaded.network.take(settings.scale)
+    building = partial_path(output)
+    refused: dict[str, str] = {}
     try:
         while True:
             _make_empty(building)
@@ -107,7 +114,8 @@ def export_model(
                 refused[precision] = str(failure)
                 following = _FALLBACK[precision]
                 on_notice(f"The gate refused {precision}: {failure} Exporting {following}.")
-                precision = following
+                precision, output = following, settings.folder(following)
+                _check_output(output, settings.overwrite)
         manifest = Manifest(
             network=loaded.config.name,
             scale=settings.scale,
@@ -127,10 +135,10 @@ def export_model(
             half=built.half,
         )
         write_manifest(building, manifest)
-        _move(building, settings.output)
+        _move(building, output)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return load_artifact(settings.output)
+    return load_artifact(output)
 
 
 class FrameRunner(Protocol):
@@ -274,8 +282,7 @@ class _Gate:
         return check(run, self._reference, self._precision, name)
 
 
-def _check_output(settings: ExportSettings) -> None:
-    folder = settings.output
+def _check_output(folder: Path, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -284,7 +291,7 @@ def _check_output(settings: ExportSettings) -> None:
         return
     if not (folder / MANIFEST_NAME).is_file():
         raise UsageError(f"{folder} holds other files: choose another folder with -o.")
-    if not settings.overwrite:
+    if not overwrite:
         raise UsageError(f"{folder} holds a model already: replace it with -y or choose another.")
 
 

@@ -239,8 +239,8 @@ def _tell_of_build(share: float, _phase: str) -> None:
 def _open_weights(path: Path, settings: RuntimeSettings) -> OpenedModel:
     if settings.precision == "int8":
         raise UsageError(
-            "PyTorch does not run INT8: leave --runtime out, or export the weights with "
-            "--precision int8."
+            f"PyTorch runs {path} and has no INT8: export it first with ramedge export --precision "
+            f"int8 --weights {path} --calibration DIR, then name the folder with --model."
         )
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "export", "Running weights in PyTorch")

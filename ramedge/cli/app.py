@@ -8,6 +8,7 @@ import typer
 
 from ramedge import __version__
 from ramedge.cli import console
+from ramedge.cli.audit import audit
 from ramedge.cli.bench import bench
 from ramedge.cli.doctor import doctor
 from ramedge.cli.engines import engines
@@ -28,6 +29,7 @@ app.command()(upscale)
 app.command("eval")(evaluate_folders)
 app.command()(bench)
 app.command()(export)
+app.command()(audit)
 app.command()(train)
 app.command()(study)
 app.command()(doctor)

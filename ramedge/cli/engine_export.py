@@ -155,9 +155,8 @@ def _export(weights: Path, options: EngineOptions) -> Artifact:
         from ramedge.export.model import ExportSettings, export_model
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "torch", "export", "Export of weights") from None
-    name = f"srram_x{options.scale}_{options.precision}_onnx"
     settings = ExportSettings(
-        output=options.output or Path(name),
+        output=options.output,
         scale=options.scale,
         precision=options.precision,
         runtime="onnx",

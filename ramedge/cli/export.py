@@ -33,7 +33,10 @@ class ExportPrecision(str, Enum):
 def export(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to make.")] = None,
     scale: Annotated[int, typer.Option("--scale", "-s", help="2, 3 or 4.")] = 2,
-    precision: Annotated[ExportPrecision, typer.Option("--precision", "-p")] = ExportPrecision.fp32,
+    precision: Annotated[
+        ExportPrecision,
+        typer.Option("--precision", "-p", help="What it computes in; int8 needs --calibration."),
+    ] = ExportPrecision.fp32,
     runtime: Annotated[
         TargetChoice, typer.Option(help="What the model is for.")
     ] = TargetChoice.openvino,
@@ -50,7 +53,7 @@ def export(
         bool, typer.Option("--strict", help="Fail where the gate refuses, do not fall back.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", "-y", help="Replace an exported model.")
+        bool, typer.Option("--overwrite", "-y", help="Replace an exported model or report.")
     ] = False,
     calibration: Annotated[
         list[Path] | None,
@@ -60,7 +63,8 @@ def export(
         ),
     ] = None,
     frames: Annotated[
-        int, typer.Option("--calibration-frames", min=1, help="INT8: pictures to take of them.")
+        int,
+        typer.Option("--calibration-frames", help="INT8: pictures to take of them, at least 16."),
     ] = 48,
     max_loss: Annotated[
         float,
@@ -100,6 +104,11 @@ def export(
     machine, kept in the user's cache; INT8 engines are built from an exported INT8 model.
     """
     if runtime in {TargetChoice.tensorrt, TargetChoice.tensorrt_rtx}:
+        if calibration or report is not None:
+            raise UsageError(
+                "INT8 engines are built from an exported INT8 model: calibrate with --runtime "
+                "onnx, then name its folder with --weights."
+            )
         from ramedge.cli.engine_export import EngineOptions, export_engine
 
         export_engine(
@@ -119,7 +128,7 @@ def export(
             )
         )
         return
-    _check_int8(precision, calibration, report)
+    _check_int8(precision, calibration)
     given = (min_shape, opt_shape, max_shape, opt_level, workspace)
     if rebuild or any(value is not None for value in given):
         raise UsageError(
@@ -129,14 +138,15 @@ def export(
     try:
         from ramedge.calibration.frames import CalibrationSettings
         from ramedge.export.int8 import Int8Settings
-        from ramedge.export.int8_report import write_report
+        from ramedge.export.int8_report import picture_of, write_report
         from ramedge.export.model import ExportSettings, export_model
         from ramedge.worth import Budget
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "torch", "export", "Export") from None
-    name = f"srram_x{scale}_{precision.value}_{runtime.value}"
+    if report is not None:
+        _check_report(precision, report, picture_of(report), overwrite)
     settings = ExportSettings(
-        output=output if output is not None else Path(name),
+        output=output,
         scale=scale,
         precision=precision.value,
         runtime=runtime.value,
@@ -181,14 +191,17 @@ def export(
     console.stdout.print(f"Model: {artifact.folder}", markup=False)
 
 
-def _check_int8(
-    precision: ExportPrecision, calibration: list[Path] | None, report: Path | None
-) -> None:
+def _check_int8(precision: ExportPrecision, calibration: list[Path] | None) -> None:
     if precision is ExportPrecision.int8 and not calibration:
         raise UsageError("INT8 needs pictures to calibrate on: --calibration DIR.")
     if precision is not ExportPrecision.int8 and calibration:
         raise UsageError("--calibration is for --precision int8.")
-    if report is not None:
-        if precision is not ExportPrecision.int8:
-            raise UsageError("--report is for --precision int8.")
-        check_text_output("--report", report, ".md")
+
+
+def _check_report(precision: ExportPrecision, report: Path, picture: Path, replace: bool) -> None:
+    if precision is not ExportPrecision.int8:
+        raise UsageError("--report is for --precision int8.")
+    check_text_output("--report", report, ".md")
+    for path in (report, picture):
+        if path.exists() and not replace:
+            raise UsageError(f"{path} exists already: replace it with -y, or name another report.")

@@ -14,6 +14,7 @@ from ramedge.training.recipe import Recipe
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
 MUON_MOMENTUM = 0.95
+_NORM_MEMORY = 0.99
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
@@ -64,6 +65,38 @@ class Muon(torch.optim.Optimizer):
                 parameter.add_(update, alpha=-group["lr"] * size)
 
 
+class GradientLimit:
+    """Holds each parameter's gradient to `times` the average norm of its former ones.
+
+    One patch that drives the network out of its range has a gradient a thousand times as long as
+    the others: it would fill Muon's momentum for hundreds of steps, and Adam's for thousands.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], times: float) -> None:
+        self._parameters = parameters
+        self._times = times
+        device = parameters[0].device
+        self.average = torch.zeros(len(parameters), device=device)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Shorten what is too long, in place. The first gradient of a parameter sets its average.
+
+        A head of a scale that had no turn has no gradient.
+        """
+        having = [i for i, p in enumerate(self._parameters) if p.grad is not None]
+        gradients = [g for i in having if (g := self._parameters[i].grad) is not None]
+        index = torch.tensor(having, device=self.average.device)
+        norms = torch.stack(torch._foreach_norm(gradients)).float()
+        before = self.average[index]
+        before = torch.where(before > 0, before, norms)
+        factors = (self._times * before / norms.clamp_min(1e-30)).clamp_max(1.0)
+        torch._foreach_mul_(
+            gradients, [f.to(g.dtype) for f, g in zip(factors, gradients, strict=True)]
+        )
+        self.average[index] = torch.lerp(before, norms * factors, 1.0 - _NORM_MEMORY)
+
+
 class Optimizer:
     """One or two torch optimizers driven together.
 
@@ -86,9 +119,16 @@ class Optimizer:
         ]
         if wide:
             self._parts.append(Muon(wide, lr=recipe.learning_rate, rms=recipe.muon_rms))
+        self._limit = (
+            GradientLimit(list(network.parameters()), recipe.gradient_limit)
+            if recipe.gradient_limit
+            else None
+        )
 
     def step(self, learning_rate: float) -> None:
         """Update all parameters from their gradients, then drop the gradients."""
+        if self._limit is not None:
+            self._limit.apply()
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = learning_rate * group.get("factor", 1.0)
@@ -96,11 +136,17 @@ class Optimizer:
             part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """State of each part, in order."""
-        return [part.state_dict() for part in self._parts]
+        """State of each part, in order, and the gradients' average norms where they count."""
+        states = [part.state_dict() for part in self._parts]
+        if self._limit is not None:
+            states.append({"average": self._limit.average})
+        return states
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Restore what `state_dict` gave."""
+        if self._limit is not None:
+            *states, limit = states
+            self._limit.average.copy_(limit["average"])
         for part, state in zip(self._parts, states, strict=True):
             part.load_state_dict(state)
 

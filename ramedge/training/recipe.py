@@ -30,6 +30,8 @@ class Recipe:
         squeeze_rate: factor on the learning rate of that layer. Its inputs are variances of
             0–255 features, in the thousands: at the common rate a few steps saturate the
             attention, and the loss jumps from then on.
+        gradient_limit: a parameter's gradient may be so many times as long as it was on average;
+            0 sets no limit.
         ema: decay of the moving average of the weights that is evaluated and shipped;
             0 keeps none.
         patterns: share of the patches that get a synthetic pattern, see
@@ -55,6 +57,7 @@ class Recipe:
     muon_rms: float = 0.3
     squeeze_init: float = 1.0
     squeeze_rate: float = 1.0
+    gradient_limit: float = 0.0
     ema: float = 0.0
     patterns: float = 0.0
     bf16: bool = False
@@ -68,6 +71,8 @@ class Recipe:
             raise UsageError("The learning rate must be a positive number.")
         if min(self.muon_rms, self.squeeze_init, self.squeeze_rate) <= 0:
             raise UsageError("The Muon size and the squeeze factors must be positive.")
+        if self.gradient_limit < 0:
+            raise UsageError("The limit of the gradients must not be negative.")
         if not 0.0 <= self.ema < 1.0:
             raise UsageError("The EMA decay must lie in [0, 1).")
         if not 0.0 <= self.patterns <= 1.0:
@@ -110,6 +115,7 @@ FAST = Recipe(
     decay_fraction=0.5,
     squeeze_init=1e-2,
     squeeze_rate=1e-3,
+    gradient_limit=2.0,
     ema=0.999,
     patterns=0.02,
     bf16=True,

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ramedge.calibration.audit import AuditSettings, audit, audit_file
+from ramedge.calibration.audit import AuditSettings, audit, audit_file, is_quantized
 from ramedge.errors import ExportError, WeightsError
 
 WEIGHT = np.random.default_rng(0).integers(-127, 128, (8, 4, 3, 3)).astype(np.int8)
@@ -91,6 +91,27 @@ def int32_bias(model: onnx.ModelProto) -> None:
     model.graph.node[4].input[2] = "bd"
 
 
+def give_out(model: onnx.ModelProto) -> None:
+    """Its integers leave the graph, too."""
+    model.graph.output.append(helper.make_tensor_value_info("q", TensorProto.INT8, [1, 4, 8, 8]))
+
+
+def contributed(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "com.microsoft"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def hide_in_a_branch(model: onnx.ModelProto) -> None:
+    """All of it inside an If, where a look at the main graph sees nothing."""
+    graph = model.graph
+    branch = helper.make_graph(list(graph.node), "branch", [], list(graph.output))
+    del graph.node[:]
+    graph.initializer.append(numpy_helper.from_array(np.asarray(True), "yes"))
+    graph.node.append(
+        helper.make_node("If", ["yes"], ["y"], name="if", then_branch=branch, else_branch=branch)
+    )
+
+
 def unchanged(model: onnx.ModelProto) -> None:
     pass
 
@@ -131,6 +152,10 @@ def unchanged(model: onnx.ModelProto) -> None:
         (quantized_convolution, drop_second_pair, "conv", "only one of"),
         (quantized_convolution, unpair, "dq_x", "no QuantizeLinear"),
         (quantized_convolution, int32_bias, "dq_b", "int32 bias"),
+        (quantized_convolution, give_out, "q_x", "not followed by DequantizeLinear only"),
+        (quantized_convolution, contributed, "q_x", "of com.microsoft"),
+        (quantized_convolution, hide_in_a_branch, "if", "inside If"),
+        (lambda: quantized_convolution(scale=1e-42), unchanged, "q_x", "dead scale"),
     ],
 )
 def test_each_fault_is_named(
@@ -146,6 +171,25 @@ def test_each_fault_is_named(
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ExportError, match=r"m\.onnx must not be built"):
         audit_file(tmp_path / "m.onnx")
+
+
+def test_a_type_said_by_output_dtype_is_as_good_as_a_zero_point() -> None:
+    """QuantizeLinear of opset 21."""
+    model = quantized_convolution(None)
+    model.opset_import[0].version = 21
+    attribute = helper.make_attribute("output_dtype", TensorProto.INT8)
+    model.graph.node[0].attribute.append(attribute)
+    onnx.checker.check_model(model, full_check=True)
+    assert faults(model) == []
+
+
+@pytest.mark.parametrize("change", [unchanged, contributed, hide_in_a_branch])
+def test_quantized_models_are_told_wherever_it_stands(
+    change: Callable[[onnx.ModelProto], None],
+) -> None:
+    model = quantized_convolution()
+    change(model)
+    assert is_quantized(model)
 
 
 def test_a_convolution_to_stay_high_is_named() -> None:
@@ -200,9 +244,10 @@ def test_onnxruntimes_default_is_refused_and_its_symmetric_form_passes(tmp_path:
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"nonsense")
-    with pytest.raises(WeightsError, match=r"m\.onnx"):
-        audit_file(tmp_path / "m.onnx")
+    for content in (b"nonsense", b""):
+        (tmp_path / "m.onnx").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"m\.onnx"):
+            audit_file(tmp_path / "m.onnx")
 
 
 def test_the_shipped_models_pass() -> None:
@@ -212,3 +257,19 @@ def test_the_shipped_models_pass() -> None:
         for precision in shipped_precisions(scale):
             for model in shipped_artifact(scale, precision).glob("*.onnx"):
                 audit_file(model)
+
+
+def test_the_command_names_every_fault(ramedge: Callable, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
+    onnx.save(quantized_convolution(), good)
+    onnx.save(quantized_convolution(np.uint8(0), second_scale=0.5), bad)
+    ended = ramedge("audit", good)
+    assert (ended.code, ended.out) == (0, f"{good}: no fault\n")
+    ended = ramedge("audit", good, bad)
+    assert ended.code == 1
+    lines = ended.out.splitlines()[1:]
+    assert len(lines) == len(faults(onnx.load(bad)))
+    assert all(line.startswith(f"{bad}: ") for line in lines)
+    ended = ramedge("audit", tmp_path / "absent.onnx")
+    assert ended.code == 1
+    assert "absent.onnx" in ended.error

@@ -46,6 +46,11 @@ def test_a_list_names_photos_relative_to_itself(photos: Path, tmp_path: Path) ->
     (tmp_path / "list.txt").write_text("\n".join(lines))
     found = collect_frames(settings(tmp_path / "list.txt"))
     assert len(found.frames) == 5
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8-sig")
+    assert collect_frames(settings(tmp_path / "list.txt")).as_dict() == found.as_dict()
+    (tmp_path / "wrong.txt").write_text("photos/00.png\nphotos/absent.png\n")
+    with pytest.raises(InputError, match=r"wrong\.txt, line 2: No such .*absent\.png"):
+        collect_frames(settings(tmp_path / "wrong.txt"))
     (tmp_path / "more.txt").write_text("list.txt\n")
     with pytest.raises(InputError, match="another list"):
         collect_frames(settings(tmp_path / "more.txt"))
@@ -72,8 +77,9 @@ def test_every_shot_of_a_video_is_seen(tmp_path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
-        for picture in scenes:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        for index, picture in enumerate(scenes):
+            moved = np.roll(picture, index, axis=1)  # no two frames are the same
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     found = collect_frames(settings(path, frames=6, side=48))
@@ -90,8 +96,68 @@ def test_photos_and_videos_share(photos: Path) -> None:
 
 
 def test_too_few_are_refused(photos: Path) -> None:
-    with pytest.raises(InputError, match="1 pictures are too few"):
+    with pytest.raises(InputError, match="1 different pictures are too few"):
         collect_frames(settings(photos / "00.png"))
+
+
+def test_no_picture_is_taken_twice(photos: Path, tmp_path: Path) -> None:
+    """The gate keeps some for itself: what was calibrated on must not be among them."""
+    found = collect_frames(settings(photos, photos, frames=12))
+    assert len({frame.digest for frame in found.frames}) == len(found.frames) == 12
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for index in range(6):
+        (copies / f"{index}.png").write_bytes((photos / "00.png").read_bytes())
+    with pytest.raises(InputError, match="1 different"):
+        collect_frames(settings(copies))
+    # A copy gives its place to a photo that would have been left out.
+    (photos / "02.png").write_bytes((photos / "00.png").read_bytes())
+    found = collect_frames(settings(photos, frames=6))
+    assert [frame.name for frame in found.frames] == [
+        "00.png", "04.png", "06.png", "08.png", "10.png", "01.png"
+    ]  # fmt: skip
+
+
+def test_photos_of_one_name_are_all_recorded(photos: Path) -> None:
+    for index, folder in enumerate("abcd"):
+        (photos / folder).mkdir()
+        (photos / f"{index:02}.png").rename(photos / folder / "same.png")
+    record = collect_frames(settings(photos, frames=12)).as_dict()["frames"]
+    assert [entry["name"] for entry in record].count("same.png") == 4
+    assert len({entry["sha256"] for entry in record}) == 12
+
+
+def test_photos_take_what_a_short_video_leaves(photos: Path, tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "short.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
+        with Image.open(sample_photo("coffee.png")) as opened:
+            picture = np.asarray(opened.convert("RGB").resize((96, 64)))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    found = collect_frames(settings(photos, path, frames=10))
+    assert len(found.frames) == 10
+    assert sum("#" in frame.name for frame in found.frames) == 1
+
+
+@pytest.mark.parametrize("size", [(400, 1), (1, 400), (15, 80)])
+def test_a_picture_too_small_for_the_network_is_named(photos: Path, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photos / "03.png")
+    with pytest.raises(InputError, match=r"03\.png is smaller than 16 pixels"):
+        collect_frames(settings(photos, frames=12))
+
+
+def test_16_bit_grey_is_read_as_it_is_shown(photos: Path) -> None:
+    with Image.open(photos / "03.png") as opened:
+        grey = np.asarray(opened.convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(photos / "03.png")
+    found = collect_frames(settings(photos, frames=12, side=150))
+    frame = next(frame for frame in found.frames if frame.name == "03.png")
+    np.testing.assert_array_equal(frame.pixels, np.repeat(grey[..., None], 3, axis=2))
 
 
 def test_nothing_is_refused(tmp_path: Path) -> None:
@@ -122,7 +188,7 @@ def test_a_benchmark_image_is_refused_in_any_file(photos: Path, shared: Path) ->
 
 
 def test_too_few_or_too_small_settings_are_refused(photos: Path) -> None:
-    with pytest.raises(UsageError, match="at least 16"):
+    with pytest.raises(UsageError, match="at least 16 pictures: raise --calibration-frames"):
         CalibrationSettings((photos,), frames=8)
     with pytest.raises(UsageError, match="16 pixels"):
         CalibrationSettings((photos,), side=8)

@@ -45,7 +45,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(pictures: Path, small_weights: Path) -> Callable[..., ExportSettings]:
-    def make(output: Path, loss: float = 1.0, strict: bool = False) -> ExportSettings:
+    def make(output: Path | None, loss: float = 1.0, strict: bool = False) -> ExportSettings:
         return ExportSettings(
             output,
             precision="int8",
@@ -95,7 +95,7 @@ def test_the_artifact_is_int8_and_says_how(exported: Path, pictures: Path) -> No
     manifest = artifact.manifest
     assert manifest.precision == "int8"
     assert manifest.refused == {}
-    names = manifest.int8["calibration"]["frames"]
+    names = [entry["name"] for entry in manifest.int8["calibration"]["frames"]]
     assert sorted(names) == sorted(path.name for path in pictures.iterdir())
     checked = set(manifest.gate["truth"]["photos"]) - set(gate_photos())
     assert checked <= set(names)
@@ -181,12 +181,17 @@ def test_int8_that_is_slower_falls_back_aloud(
     assert [text for text in notices if "refused int8" in text and "Exporting fp16" in text]
 
 
-def test_a_loss_that_none_can_hold_falls_back(
-    settings: Callable[..., ExportSettings], tmp_path: Path
+def test_a_loss_that_none_can_hold_falls_back_and_the_folder_says_so(
+    settings: Callable[..., ExportSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact = export_model(settings(tmp_path / "model", loss=-9.0))
+    monkeypatch.chdir(tmp_path)
+    artifact = export_model(settings(None, loss=-9.0))
     assert artifact.manifest.precision == "fp16"
     assert "raise --max-loss" in artifact.manifest.refused["int8"]
+    assert [path.name for path in tmp_path.iterdir()] == ["srram_x2_fp16_onnx"]
+    with pytest.raises(UsageError, match="srram_x2_fp16_onnx holds a model already"):
+        export_model(settings(None, loss=-9.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["srram_x2_fp16_onnx"]
 
 
 def test_int8_without_pictures_is_refused(small_weights: Path, tmp_path: Path) -> None:
@@ -218,7 +223,7 @@ def test_precisions_that_contradict_the_model_are_one_line(
     ended = ramedge("upscale", source, "--model", exported, "--precision", "fp32")
     assert (ended.code, "leave --precision out" in ended.error) == (2, True)
     ended = ramedge("upscale", source, "--model", small_weights, "--precision", "int8")
-    assert (ended.code, "PyTorch does not run INT8" in ended.error) == (2, True)
+    assert (ended.code, "ramedge export --precision int8" in ended.error) == (2, True)
 
 
 def test_the_command_line_exports_int8(
@@ -251,14 +256,35 @@ def test_the_command_line_exports_int8(
         (["--precision", "fp16", "--report", "report.md"], "for --precision int8"),
         (
             ["--precision", "int8", "--calibration", ".", "--calibration-frames", 3],
-            "at least 16 pictures",
+            "at least 16 pictures: raise --calibration-frames",
+        ),
+        (
+            ["--precision", "int8", "--calibration", ".", "--runtime", "tensorrt"],
+            "calibrate with --runtime onnx",
+        ),
+        (
+            ["--precision", "int8", "--calibration", ".", "--report", "there.md"],
+            "there.md exists already",
+        ),
+        (
+            ["--precision", "int8", "--calibration", ".", "--report", "holiday.md"],
+            "holiday.png exists already",
         ),
     ],
 )
 def test_mistakes_are_one_line(
-    ramedge: Callable, small_weights: Path, tmp_path: Path, arguments: list, words: str
+    ramedge: Callable,
+    small_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list,
+    words: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("there.md", "holiday.png"):
+        Path(name).write_text("mine")
     ended = ramedge("export", *arguments, "--weights", small_weights, "-o", tmp_path / "model")
     assert ended.code in {1, 2}
     assert words in ended.error
     assert not (tmp_path / "model").exists()
+    assert Path("there.md").read_text() == Path("holiday.png").read_text() == "mine"

@@ -6,7 +6,7 @@ import torch
 from ramedge.errors import UsageError
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
-from ramedge.training.optimizer import Muon, Optimizer, orthogonalize
+from ramedge.training.optimizer import GradientLimit, Muon, Optimizer, orthogonalize
 from ramedge.training.recipe import FAST, PAPER, Recipe, paper_patch
 
 
@@ -84,3 +84,29 @@ def test_impossible_recipes_are_refused(change: dict) -> None:
     }
     with pytest.raises(UsageError):
         Recipe(**(settings | change))
+
+
+def test_a_gradient_far_longer_than_its_average_is_shortened_to_the_limit() -> None:
+    """By a plain loop over the definition, with a parameter that has no gradient now and then."""
+    parameters = [torch.nn.Parameter(torch.zeros(3, 2)), torch.nn.Parameter(torch.zeros(5))]
+    limit = GradientLimit(parameters, 2.0)
+    generator = torch.Generator().manual_seed(0)
+    averages = [0.0, 0.0]
+    for step in range(40):
+        expected = []
+        for index, parameter in enumerate(parameters):
+            gradient = torch.randn(parameter.shape, generator=generator)
+            gradient *= 1000.0 if step == 20 else 1.0
+            parameter.grad = None if index == 1 and step % 3 else gradient.clone()
+            norm = float(gradient.norm())
+            average = averages[index] or norm
+            shortened = gradient * min(1.0, 2.0 * average / norm)
+            expected.append(shortened)
+            if parameter.grad is not None:
+                averages[index] = 0.99 * average + 0.01 * float(shortened.norm())
+        limit.apply()
+        for parameter, wanted in zip(parameters, expected, strict=True):
+            if parameter.grad is not None:
+                torch.testing.assert_close(parameter.grad, wanted)
+    assert limit.average.tolist() == pytest.approx(averages)
+    assert max(averages) < 5
