@@ -1,9 +1,10 @@
-"""Writes the README's table of quality from the results of `ramedge eval`.
+"""Writes the table of quality into the README and the model cards, from results of `ramedge eval`.
 
-    ramedge eval Set5 Set14 BSD100 --scale 2 --json benchmarks/results/quality.json
-    python benchmarks/quality_table.py [RESULTS.json] [README.md]
+    ramedge eval Set5 Set14 BSD100 --scale 2,3,4 --json benchmarks/results/quality.json
+    python benchmarks/quality_table.py [RESULTS.json]
 
-What stands between the two marks in the README is replaced; a test compares it with the results.
+What stands between the two marks of a page is replaced; a test compares it with the results. A
+card shows the rows of its scale.
 """
 
 from __future__ import annotations
@@ -20,15 +21,25 @@ from ramedge.bench.settings import TITLES
 from ramedge.evaluation import Evaluation
 from ramedge.files import write_text
 from ramedge.summary import as_markdown, summarize
+from ramedge.weights import FOLDER as CARDS
+from ramedge.weights import NETWORK
 
 NAME = "quality"
 QUALITY = RESULTS / "quality.json"
 
 
-def block(document: Mapping[str, Any]) -> str:
-    """The table, and a line on when and where it was measured if `document` says so."""
+def pages(document: Mapping[str, Any]) -> dict[Path, str]:
+    """The table for each page that has one."""
     parts = document.get("evaluations", [document])  # one set at one scale stands alone
-    evaluations = [Evaluation.from_dict(part) for part in parts]
+    scales = sorted({part["scale"] for part in parts})
+    cards = {CARDS / f"{NETWORK}_x{scale}.md": block(document, scale) for scale in scales}
+    return {README: block(document)} | cards
+
+
+def block(document: Mapping[str, Any], scale: int | None = None) -> str:
+    """The table (of one scale), and a line on when and where it was measured if known."""
+    parts = document.get("evaluations", [document])
+    evaluations = [Evaluation.from_dict(part) for part in parts if scale in {None, part["scale"]}]
     text = as_markdown(summarize(evaluations))
     machine = document.get("machine")
     return text if machine is None else f"{text}\n{measured(machine, evaluations[0])}\n"
@@ -43,14 +54,17 @@ def measured(machine: Mapping[str, Any], evaluation: Evaluation) -> str:
     )
 
 
+def write_page(page: Path, table: str) -> None:
+    write_text(page, rewrite(page.read_text(encoding="utf-8"), NAME, table))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("results", type=Path, nargs="?", default=QUALITY)
-    parser.add_argument("readme", type=Path, nargs="?", default=README)
-    options = parser.parse_args()
-    table = block(json.loads(options.results.read_text(encoding="utf-8")))
-    write_text(options.readme, rewrite(options.readme.read_text(encoding="utf-8"), NAME, table))
-    print(table, end="")
+    document = json.loads(parser.parse_args().results.read_text(encoding="utf-8"))
+    for page, table in pages(document).items():
+        write_page(page, table)
+    print(block(document), end="")
 
 
 if __name__ == "__main__":

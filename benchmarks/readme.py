@@ -1,4 +1,4 @@
-"""Writing a generated block into the README, between its two marks."""
+"""Writing a generated block into the README or another page, between its two marks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 
 
-def rewrite(readme: str, name: str, text: str) -> str:
-    """`readme` with `text` between the marks of that name."""
+def rewrite(page: str, name: str, text: str) -> str:
+    """`page` with `text` between the marks of that name."""
     opening, closing = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, begin, rest = readme.partition(opening)
+    before, begin, rest = page.partition(opening)
     _, end, after = rest.partition(closing)
     if not begin or not end:
-        raise SystemExit(f"The README has no {opening} … {closing} to write between.")
+        raise SystemExit(f"The page has no {opening} … {closing} to write between.")
     return f"{before}{opening}\n{text}{closing}{after}"

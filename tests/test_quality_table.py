@@ -1,15 +1,16 @@
-"""The README's table of quality is what was measured."""
+"""The tables of quality of the README and the model cards are what was measured."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from ramedge.weights import shipped_scales
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "quality_table.py"
 
@@ -23,10 +24,15 @@ def script() -> Iterator[ModuleType]:
         yield importlib.import_module("quality_table")
 
 
-def test_the_readme_shows_the_results(script: ModuleType) -> None:
+def test_every_page_shows_the_results(script: ModuleType) -> None:
     document = json.loads(script.QUALITY.read_text(encoding="utf-8"))
-    readme = script.README.read_text(encoding="utf-8")
-    assert script.rewrite(readme, script.NAME, script.block(document)) == readme
+    pages = script.pages(document)
+    assert [page.name for page in pages] == [
+        "README.md", *(f"srram_r10c64_x{scale}.md" for scale in shipped_scales())
+    ]  # fmt: skip
+    for page, table in pages.items():
+        text = page.read_text(encoding="utf-8")
+        assert script.rewrite(text, script.NAME, table) == text
 
 
 def test_the_results_are_of_whole_sets(script: ModuleType) -> None:
@@ -46,16 +52,12 @@ def test_one_set_and_several_are_read(script: ModuleType, tmp_path: Path) -> Non
     assert "| Set14 |" in script.block(several)
 
 
-def test_only_the_block_is_replaced(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- quality:begin -->\nold\n<!-- quality:end -->\nafter\n")
-    monkeypatch.setattr(sys, "argv", ["quality_table.py", str(script.QUALITY), str(readme)])
-    script.main()
-    text = readme.read_text(encoding="utf-8")
-    assert text.startswith("before\n<!-- quality:begin -->\n| scale |")
-    assert text.endswith("\n<!-- quality:end -->\nafter\n")
-    assert "old" not in text
+def test_only_the_block_is_replaced(script: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- quality:begin -->\nold\n<!-- quality:end -->\nafter\n")
+    script.write_page(page, "| scale |\n")
+    assert page.read_text(encoding="utf-8") == (
+        "before\n<!-- quality:begin -->\n| scale |\n<!-- quality:end -->\nafter\n"
+    )
     with pytest.raises(SystemExit, match="no <!-- quality:begin -->"):
         script.rewrite("nothing", script.NAME, "table")
