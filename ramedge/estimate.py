@@ -10,7 +10,7 @@ import numpy as np
 from ramedge.halos import Halos
 from ramedge.media.frames import Pixels
 from ramedge.memory import network_bytes
-from ramedge.passes import EXPECTED_PASSES, TileMode
+from ramedge.passes import TileMode, expected_passes
 from ramedge.runtimes.base import Runtime
 from ramedge.tiling import TilePlan, Window
 
@@ -54,6 +54,19 @@ class TileBudget:
             statistic.source_height * statistic.source_width,
         )
 
+    def is_whole(self, height: int, width: int, side: int) -> bool:
+        """Whether each tile of this side (0: none) would read the whole frame."""
+        if side == 0:
+            return True
+        plan = self.plan(height, width, side)
+        return (plan.source_height, plan.source_width) == (height, width)
+
+    def needed_bytes(self, height: int, width: int, side: int) -> int:
+        """Memory of the network for a frame in tiles of a side, or whole."""
+        if self.is_whole(height, width, side):
+            return self.whole_bytes(height, width)
+        return self.tile_bytes(self.plan(height, width, side))
+
     def plan(self, height: int, width: int, side: int) -> TilePlan:
         """Tiles of a side, with the halo that the mode needs."""
         return TilePlan(height, width, side, self.halos.rendering(self.mode, self.bits))
@@ -66,7 +79,7 @@ class TileBudget:
         """Largest side whose tiles fit into `budget` bytes, `MIN_TILE` where none does."""
         largest = min(_LARGEST_TILE, -(-max(height, width) // _STEP) * _STEP)
         sides = range(largest, MIN_TILE, -_STEP)
-        fitting = (s for s in sides if self.tile_bytes(self.plan(height, width, s)) <= budget)
+        fitting = (s for s in sides if self.needed_bytes(height, width, s) <= budget)
         return next(fitting, MIN_TILE)
 
 
@@ -79,8 +92,9 @@ def describe_plan(budget: TileBudget, plan: TilePlan, runtime: Runtime, pixels: 
     what, time_needed = "no passes of statistics", f"{_duration(rendering)} a frame"
     if budget.mode != "fast":
         each = _seconds_per_pixel(budget, runtime, pixels, "statistics")
-        statistic = EXPECTED_PASSES * _source_pixels(budget.statistic_plan(plan)) * each
-        what = f"about {EXPECTED_PASSES} passes of statistics"
+        passes = expected_passes(budget.bits, budget.precision)
+        statistic = passes * _source_pixels(budget.statistic_plan(plan)) * each
+        what = f"about {passes} {'pass' if passes == 1 else 'passes'} of statistics"
         time_needed = f"{_duration(rendering + statistic)} a frame"
         if budget.mode == "follow":
             time_needed += f", {_duration(rendering)} where it follows another"

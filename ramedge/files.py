@@ -49,6 +49,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
+def check_writable(path: Path) -> None:
+    """Refuse, before any work, a file that could not be written. Nothing is made.
+
+    Raises:
+        OutputError: its folder is a file, or may not be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise OutputError(f"Cannot write {path}: {folder} is a file. Choose another with -o.")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(
+            f"Cannot write {path}: {folder} may not be written to. Choose another with -o."
+        )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically.
 

@@ -29,9 +29,6 @@ HALF_TOLERANCE = 1e-3
 """The same where the network runs in half precision: it moves an output by less than a hundredth of
 a level of 255, bfloat16's own rounding by tenths."""
 
-EXPECTED_PASSES = 2
-"""Most photos need so many for 8 bits, some three: what an estimate counts on."""
-
 _SAMPLE_SIDE = 32
 _SAMPLE_SHARE = 8
 _MOST_SAMPLES = 256
@@ -43,6 +40,21 @@ _UNKNOWN_RATE = 0.5
 _SAFETY = 2.0
 """A pass may gain less than the one before: half as much at worst on the photos measured."""
 _PLASTIC = 1.324717957244746
+
+
+def is_half(bits: int, precision: str) -> bool:
+    """Whether a sample of so many bits is computed in less than FP32: 16 bits never are."""
+    return bits == 8 and precision != "fp32"
+
+
+def expected_passes(bits: int, precision: str) -> int:
+    """What an estimate counts on, from a start that is guessed.
+
+    Photos took one in half precision, two or three in FP32, three or four for 16 bits.
+    """
+    if is_half(bits, precision):
+        return 1
+    return 3 if bits == 8 else 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ class AttentionSolver:
             on_tile: called after each tile of each pass.
         """
         bits = 8 * pixels.dtype.itemsize
-        half = bits == 8 and self._runtime.precision != "fp32"
+        half = is_half(bits, self._runtime.precision)
         tolerance = HALF_TOLERANCE if half else TOLERANCE[bits]
         tiles = list(plan)
         logits = self._guess(pixels, plan) if start is None else start

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ramedge.errors import InputError, RamedgeError, UsageError
+from ramedge.files import check_writable
 from ramedge.media.frames import Pixels, plane_of, three_of
 from ramedge.media.image_writer import check_output, takes_strips, write_image, write_strips
 from ramedge.media.images import DEFAULT_MAX_PIXELS, Picture, read_image
@@ -18,7 +19,8 @@ from ramedge.naming import Existing, Job, expand, plan
 from ramedge.overlap import overlap_many
 from ramedge.passes import TileMode
 from ramedge.runtimes.select import RuntimeSettings
-from ramedge.upscale import TileOption, Upscaler
+from ramedge.sides import TileOption
+from ramedge.upscale import Upscaler
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -158,6 +160,7 @@ def _upscale_file(
     started, model_started = time.perf_counter(), upscaler.timing.seconds
     upscaler.start_file()
     try:
+        check_writable(job.target)
         if job.is_image:
             _upscale_image(job, upscaler, settings, observer, result)
         else:
@@ -165,7 +168,12 @@ def _upscale_file(
     except RamedgeError as error:
         result.fail(error)
     except MemoryError:
-        result.fail(InputError(f"Not enough memory for {job.source}: use --tile 256, or smaller."))
+        result.fail(
+            InputError(
+                f"Not enough memory for {job.source}, in the smallest tiles either: close other "
+                "programs, or use a smaller --scale."
+            )
+        )
     result.notes = upscaler.notes + result.notes
     result.seconds = time.perf_counter() - started
     result.model_seconds = upscaler.timing.seconds - model_started
@@ -216,7 +224,7 @@ def _write_in_strips(picture: Picture, upscaler: Upscaler, target: Path) -> tupl
             notes = write_strips(upscale_in_strips(picture, upscaler), height, target)
             return (*notes, "Written while it was made: the result never stood in memory whole.")
         except MemoryError:
-            upscaler.halve_tile(picture.color)
+            upscaler.shrink_tile(picture.color, in_strips=True)
 
 
 def upscale_in_strips(picture: Picture, upscaler: Upscaler) -> Iterator[Picture]:

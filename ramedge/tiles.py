@@ -11,7 +11,7 @@ import numpy as np
 from ramedge.errors import UsageError
 from ramedge.halos import Halos
 from ramedge.media.frames import Pixels
-from ramedge.passes import EXPECTED_PASSES, AttentionSolver, TileMode
+from ramedge.passes import AttentionSolver, TileMode, expected_passes
 from ramedge.runtimes.base import Runtime
 from ramedge.statistics import Values, attention_change, merge
 from ramedge.tiling import Tile, TilePlan
@@ -109,8 +109,10 @@ class FrameTiler(Tiler):
 
     def bands(self, pixels: Pixels, side: int, on_tile: OnTile) -> Iterator[Pixels]:  # noqa: D102
         plan = self._plan(pixels, side)
-        count = _Count(plan, EXPECTED_PASSES + 1, on_tile)
-        statistic_halo = self._halos.statistic(8 * pixels.dtype.itemsize)
+        bits = 8 * pixels.dtype.itemsize
+        passes = expected_passes(bits, self._runtime.precision)
+        count = _Count(plan, passes + 1, on_tile)
+        statistic_halo = self._halos.statistic(bits)
         statistic_plan = TilePlan(plan.height, plan.width, side, statistic_halo)
         solved = self._solver.solve(pixels, statistic_plan, self._before, count.one)
         self.passes = solved.passes

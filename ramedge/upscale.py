@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType, TracebackType
+from typing import get_args
 
 import numpy as np
 
 from ramedge.ensemble import upscale_turned
 from ramedge.errors import UsageError
-from ramedge.estimate import MIN_TILE, TileBudget, describe_plan
+from ramedge.estimate import TileBudget, describe_plan
 from ramedge.media.frames import Pixels, plane_of, three_of
-from ramedge.memory import MemoryLimit
 from ramedge.passes import TileMode
 from ramedge.runtimes.select import OpenedModel, RuntimeSettings, open_model
+from ramedge.sides import TileOption, TileSides, check_request
 from ramedge.tiles import FrameTiler, LoneTiler, OnTile, Tiler
 from ramedge.tiling import TilePlan
 
@@ -31,9 +32,6 @@ _ATTENTION: Mapping[TileMode, str] = MappingProxyType(
         "fast": ". {why} The result differs slightly from the whole frame's.",
     }
 )
-
-TileOption = int | None
-"""Side of a tile in low-resolution pixels, 0 for the whole frame, `None` for automatic."""
 
 
 @dataclass(slots=True)
@@ -79,22 +77,22 @@ class Upscaler:
 
         Raises:
             RamedgeError: the model cannot be opened, see `open_model`.
+            UsageError: a side, mode or limit that cannot be.
         """
-        if tile is not None and tile != 0 and tile < MIN_TILE:
-            raise UsageError(f"--tile takes auto, 0 (whole frame) or at least {MIN_TILE} pixels.")
+        if tile_mode not in get_args(TileMode):
+            raise UsageError(f"No tile mode {tile_mode!r}: {', '.join(get_args(TileMode))}.")
+        check_request(tile, memory)
         self.model: OpenedModel = open_model(settings or RuntimeSettings())
         self.tile = tile
         self.ensemble = ensemble
-        self._memory = MemoryLimit(memory)
+        self._sides = TileSides(tile, memory, self._say)
         self.tile_mode = self._possible_mode(tile_mode)
         self.timing = Timing()
         self.notes: list[str] = list(self.model.runtime.notes)
         self.on_tile: OnTile = lambda _done, _total: None
         self.on_plan: Callable[[str], None] | None = None
-        self._described: set[TilePlan] = set()
+        self._described: set[tuple[TileBudget, TilePlan]] = set()
         self._tiler = self._make_tiler()
-        self._automatic: dict[tuple[int, int, str, bool], int] = {}
-        self._largest_tile = 0
         self._fast_because = "Each uses its own statistic, as asked for."
         if self.tile_mode != tile_mode:
             without = "The mean over flips and turns" if ensemble else "This model"
@@ -113,7 +111,7 @@ class Upscaler:
     def start_file(self) -> None:
         """The next frame has nothing to do with the one before; its notes begin anew."""
         self.notes = list(self.model.runtime.notes)
-        self._automatic.clear()
+        self._sides.start_file()
         self.cut()
 
     def cut(self) -> None:
@@ -137,8 +135,10 @@ class Upscaler:
         Raises:
             UsageError: another shape or dtype.
         """
-        if pixels.ndim != 3:
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise UsageError(f"Expected pixels [H, W, 3], got {list(pixels.shape)}.")
+        if pixels.dtype not in (np.uint8, np.uint16):
+            raise UsageError(f"Expected uint8 or uint16 pixels, got {pixels.dtype}.")
         started = time.perf_counter()
         result = self._upscale_in_memory(pixels)
         self.timing.seconds += time.perf_counter() - started
@@ -158,7 +158,7 @@ class Upscaler:
     def bands(self, pixels: Pixels, side: int) -> Iterator[Pixels]:
         """As `upscale`, in tiles, but the finished rows, `[rows, s·W, 3]`, from top to bottom.
 
-        The result never stands in memory whole. Where memory runs out, call `halve_tile` and begin
+        The result never stands in memory whole. Where memory runs out, call `shrink_tile` and begin
         anew.
 
         Raises:
@@ -175,18 +175,13 @@ class Upscaler:
             yield band
         self.timing.frames += 1
 
-    def halve_tile(self, pixels: Pixels) -> None:
-        """Take tiles half as large from now on.
+    def shrink_tile(self, pixels: Pixels, in_strips: bool = False) -> None:
+        """Take smaller tiles from now on, for this frame and those that need as much.
 
         Raises:
             MemoryError: they are as small as can be.
         """
-        # A frame that a tile and its halo cover is run whole, although tiles were halved before.
-        side = self._side(pixels) or self._largest_tile or max(pixels.shape[:2])
-        side = side // 2 // 16 * 16
-        if side < MIN_TILE:
-            raise MemoryError
-        self._largest_tile = side
+        side = self._sides.shrink(self._budget(pixels), *self._extent(pixels, in_strips))
         self._say(f"Out of memory: the same frame again in tiles of {side} pixels.")
 
     def upscale_many(self, frames: Iterable[Pixels]) -> Iterator[Pixels]:
@@ -230,7 +225,7 @@ class Upscaler:
             yield frame
 
     def _upscale_in_memory(self, pixels: Pixels) -> Pixels:
-        """Upscale; where memory runs out, halve the tile and do the same frame again."""
+        """Upscale; where memory runs out, shrink the tile and do the same frame again."""
         while True:
             side = self._side(pixels)
             try:
@@ -239,7 +234,7 @@ class Upscaler:
                 self._say_tiles(pixels, side)
                 return self._tiler.upscale(pixels, side, self.on_tile)
             except MemoryError:
-                self.halve_tile(pixels)
+                self.shrink_tile(pixels)
 
     def upscale_plane(self, plane: Pixels) -> Pixels:
         """`[H, W]` grey or alpha → `[s·H, s·W]`, through the network as three equal channels."""
@@ -258,41 +253,14 @@ class Upscaler:
 
     def _side(self, pixels: Pixels, in_strips: bool = False) -> int:
         """Side of the tiles of a frame, 0 for the whole frame."""
-        height, width = pixels.shape[:2]
-        side = self._automatic_tile(pixels, in_strips) if self.tile is None else self.tile
-        if self._largest_tile:
-            side = min(side, self._largest_tile) if side else self._largest_tile
-        if side == 0:
-            return 0
-        plan = self._budget(pixels).plan(height, width, side)
-        if (plan.source_height, plan.source_width) == (height, width):
-            return 0  # every tile would read the whole frame
-        return side
+        return self._sides.side(self._budget(pixels), *self._extent(pixels, in_strips))
 
-    def _automatic_tile(self, pixels: Pixels, in_strips: bool) -> int:
+    def _extent(self, pixels: Pixels, in_strips: bool) -> tuple[int, int, int]:
+        """Height, width, and the bytes that stand beside the network."""
         height, width = pixels.shape[:2]
-        key = height, width, pixels.dtype.name, in_strips
-        if key not in self._automatic:  # all frames of a video alike
-            self._automatic[key] = self._fitting_tile(pixels, in_strips)
-        return self._automatic[key]
-
-    def _fitting_tile(self, pixels: Pixels, in_strips: bool) -> int:
-        height, width = pixels.shape[:2]
-        # The frame itself stands in memory beside the network: source, result, encoder's copy.
+        # Source, and unless it is written in strips the result and the encoder's copy.
         results = 0 if in_strips else 2 * self.scale**2
-        frame = 3 * pixels.itemsize * height * width * (1 + results)
-        free = max(0.0, self._memory.free_bytes() - frame)
-        budget = self._budget(pixels)
-        if budget.whole_bytes(height, width) <= free:
-            return 0
-        self._say(f"{width}×{height} does not fit in {free / 2**20:.0f} MiB of memory whole.")
-        side = budget.largest_tile(height, width, free)
-        needed = budget.tile_bytes(budget.plan(height, width, side))
-        if needed > free:
-            self._say(
-                f"Even the smallest tiles need about {needed / 2**20:.0f} MiB, more than there is."
-            )
-        return side
+        return height, width, 3 * pixels.itemsize * height * width * (1 + results)
 
     def _infer(self, pixels: Pixels) -> Pixels:
         runtime = self.model.runtime
@@ -308,8 +276,9 @@ class Upscaler:
         plan = budget.plan(height, width, side)
         whose = _ATTENTION[self.tile_mode].format(why=self._fast_because)
         self._say(f"Tiles of {side} pixels with a halo of {plan.halo}{whose}")
-        if self.on_plan is not None and plan not in self._described and not self.ensemble:
-            self._described.add(plan)
+        key = budget, plan
+        if self.on_plan is not None and key not in self._described and not self.ensemble:
+            self._described.add(key)
             self.on_plan(describe_plan(budget, plan, self.model.runtime, pixels))
 
     def _say(self, note: str) -> None:

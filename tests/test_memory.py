@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from ramedge.errors import UsageError
 from ramedge.estimate import MIN_TILE, TileBudget
 from ramedge.halos import Halos
 from ramedge.memory import MemoryLimit, available_bytes, network_bytes, resident_bytes
+from ramedge.sides import TileSides
 from ramedge.upscale import Upscaler
 
 
@@ -71,9 +75,9 @@ def test_other_errors_are_not_memory(monkeypatch: pytest.MonkeyPatch, photo: np.
 
 
 def test_a_memory_limit_means_tiles(photo: np.ndarray) -> None:
-    frame = np.tile(photo, (2, 2, 1))
-    with Upscaler(memory=resident_bytes() + (55 << 20)) as upscaler:
-        assert upscaler.upscale(frame).shape == (256, 288, 3)
+    frame = np.tile(photo, (6, 6, 1))
+    with Upscaler(memory=int((resident_bytes() + (220 << 20)) / 0.9)) as upscaler:
+        assert upscaler.upscale(frame).shape == (768, 864, 3)
         assert any("does not fit" in note for note in upscaler.notes)
         assert any("attention of the whole frame" in note for note in upscaler.notes)
 
@@ -109,12 +113,91 @@ def test_the_largest_tile_that_fits(mode, scale: int) -> None:
     assert budget.largest_tile(4000, 3000, 0) == MIN_TILE
 
 
+def sides(tile: int | None = None, memory: int | None = None) -> tuple[TileSides, list[str]]:
+    notes: list[str] = []
+    return TileSides(tile, memory, notes.append), notes
+
+
+BUDGET = TileBudget(2, "bf16", "exact", Halos(34), 8)
+
+
+def test_a_frame_too_small_for_tiles_to_help_runs_whole() -> None:
+    """Tiles carry their halo and two more graphs: below some size they need more than the frame."""
+    chosen, notes = sides(memory=1)
+    assert chosen.side(BUDGET, 100, 130, 0) == 0
+    assert BUDGET.tile_bytes(BUDGET.plan(100, 130, MIN_TILE)) > BUDGET.whole_bytes(100, 130)
+    assert [note for note in notes if "whatever the tiles" in note]
+    assert chosen.side(BUDGET, 1000, 1300, 0) == MIN_TILE
+
+
+def test_after_running_out_tiles_need_less_each_time_and_end_at_the_smallest() -> None:
+    chosen, _ = sides()
+    size = 1000, 1300
+    needed = [BUDGET.needed_bytes(*size, chosen.side(BUDGET, *size, 0))]
+    assert needed == [BUDGET.whole_bytes(*size)]
+    tried: list[int] = []
+    with contextlib.suppress(MemoryError):
+        for _ in range(20):
+            tried.append(chosen.shrink(BUDGET, *size, 0))
+            assert chosen.side(BUDGET, *size, 0) == tried[-1]
+            needed.append(BUDGET.needed_bytes(*size, tried[-1]))
+    assert tried[-1] == MIN_TILE
+    assert needed[1] <= needed[0] / 2
+    assert all(after < before for before, after in pairwise(needed))
+
+
+def test_what_ran_out_is_remembered_for_frames_that_need_as_much() -> None:
+    chosen, notes = sides()
+    side = chosen.shrink(BUDGET, 1000, 1300, 0)
+    chosen.start_file()
+    assert chosen.side(BUDGET, 1000, 1300, 0) == side
+    assert notes == [f"Memory ran out: tiles of {side} pixels at most."]
+    assert chosen.side(BUDGET, 200, 300, 0) == 0
+
+
+def test_a_tile_beyond_the_limit_is_said() -> None:
+    chosen, notes = sides(tile=256, memory=1)
+    assert chosen.side(BUDGET, 1000, 1300, 0) == 256
+    assert "--tile auto keeps to it" in notes[0]
+    chosen, notes = sides(tile=256)
+    assert chosen.side(BUDGET, 1000, 1300, 0) == 256
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"tile": 15}, "at least 16"),
+        ({"memory": -1}, "leaves nothing"),
+        ({"tile_mode": "foo"}, "exact, follow, fast"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(option: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Upscaler(**option)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.zeros((40, 40, 3), np.float32), "float32"),
+        (np.zeros((40, 40, 4), np.uint8), r"\[40, 40, 4\]"),
+        (np.zeros((0, 40, 3), np.uint8), r"\[0, 40, 3\]"),
+    ],
+)
+def test_pixels_of_another_kind_are_refused_before_they_are_cut(
+    pixels: np.ndarray, words: str
+) -> None:
+    with Upscaler(tile=16) as upscaler, pytest.raises(UsageError, match=words):
+        upscaler.upscale(pixels)
+
+
 def test_what_was_not_measured_counts_as_fp32() -> None:
     assert network_bytes("tile", 3, "int8", 1000) == network_bytes("tile", 3, "fp32", 1000)
     assert network_bytes("tile", 3, "bf16", 1000) < network_bytes("tile", 3, "fp32", 1000)
 
 
-@pytest.mark.parametrize("text", ["much", "0", "-2GiB", "2XB"])
+@pytest.mark.parametrize("text", ["much", "0", "-2GiB", "2XB", "0.5", "9" * 400])
 def test_a_wrong_memory_limit_is_refused(ramedge, tmp_path, text: str) -> None:
     (tmp_path / "a.png").touch()
     assert "--memory" in ramedge("upscale", tmp_path / "a.png", f"--memory={text}").error

@@ -33,7 +33,7 @@ from ramedge.media.video import EncodingSettings
 from ramedge.naming import Existing, Job
 from ramedge.pipeline import FileResult, UpscaleObserver, UpscaleSettings, upscale_files
 from ramedge.runtimes.select import RuntimeSettings
-from ramedge.upscale import TileOption
+from ramedge.sides import TileOption
 
 
 class TileModeChoice(str, Enum):
@@ -147,9 +147,12 @@ def _parse_tile(text: str) -> TileOption:
 
 def _parse_memory(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if match is None or float(match[1]) == 0:
-        raise UsageError(f"--memory {text!r}: write it as 2GiB or 800MiB.")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+    size = 0.0
+    if match is not None:
+        size = float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
+    if not 1 <= size < math.inf:
+        raise UsageError(f"--memory {text[:20]!r}: write it as 2GiB or 800MiB.")
+    return int(size)
 
 
 def _pixels(megapixels: float) -> int:

@@ -79,6 +79,8 @@ def _load(path: Path, image: ImageFile.ImageFile) -> None:
 
 
 def _damaged(path: Path, error: BaseException) -> NoReturn:
+    if isinstance(error, MemoryError):
+        raise InputError(f"Not enough memory to decode {path}: close other programs.") from None
     reason = one_line(error) or type(error).__name__
     raise InputError(
         f"{path} is damaged or incomplete ({reason}): fetch or save it again."
