@@ -46,7 +46,7 @@ class CalibrationSettings:
     """
 
     sources: tuple[Path, ...]
-    frames: int = 64
+    frames: int = 48
     side: int = 384
     minimum: int = 16
 

@@ -16,6 +16,10 @@ EXACT_MEAN_ERROR: Final = 8e-9
 """Mean error, of full scale 1, up to which 8-bit results count as identical: a value is rounded
 otherwise with a probability of its error in levels of 255, here 2 in a million."""
 
+_AS_GOOD: Final = 1.1
+"""So many times the mean error of the receptive field itself counts as no more than that: FP32 adds
+tiles up in another order than the frame, and a halo cannot mend it."""
+
 CLOSE_PSNR: Final = 90.0
 """Agreement in dB that `follow` and `fast` ask of the halo: their attention is worse than that."""
 
@@ -45,7 +49,7 @@ class Halos:
 
     Attributes:
         receptive_field: beyond it nothing matters.
-        measured: smaller ones, ascending; none where these weights were not measured.
+        measured: smaller ones and itself, ascending; none where these weights were not measured.
     """
 
     receptive_field: int
@@ -56,8 +60,9 @@ class Halos:
 
         `exact` keeps the receptive field for 16-bit results.
         """
+        floor = self.measured[-1].mean_error if self.measured else 0.0
         for row in self.measured:
-            exact = bits == 8 and row.mean_error <= EXACT_MEAN_ERROR
+            exact = bits == 8 and row.mean_error <= max(EXACT_MEAN_ERROR, _AS_GOOD * floor)
             if exact or (mode != "exact" and row.psnr >= CLOSE_PSNR):
                 return row.halo
         return self.receptive_field

@@ -20,6 +20,18 @@ def test_the_smallest_halo_with_the_wanted_agreement() -> None:
     assert (halos.statistic(8), halos.statistic(16)) == (8, 20)
 
 
+def test_what_the_receptive_field_cannot_do_is_not_asked_of_smaller_halos() -> None:
+    """Where FP32's own rounding is above the wanted error, the smallest halo that adds none."""
+    rounding = 5 * EXACT_MEAN_ERROR
+    rows = (
+        HaloMeasurement(8, 100.0, 1e-3, 20 * rounding, 2e-5),
+        HaloMeasurement(12, 137.0, 1e-5, 1.2 * rounding, 5e-7),
+        HaloMeasurement(16, 143.0, 1e-6, rounding, 5e-7),
+        HaloMeasurement(34, 143.0, 1e-6, rounding, 5e-7),
+    )
+    assert Halos(34, rows).rendering("exact", 8) == 16
+
+
 def test_16_bits_keep_the_receptive_field() -> None:
     assert Halos(34, MEASURED).rendering("exact", 16) == 34
 

@@ -15,7 +15,7 @@ from ramedge.network.weights import load_weights
 from ramedge.photos import downscale, find_photos
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
 from ramedge.runtimes.openvino import OpenVinoRuntime
-from ramedge.runtimes.select import RuntimeSettings
+from ramedge.runtimes.select import PrecisionName, RuntimeSettings
 from ramedge.runtimes.torch import TorchRuntime
 from ramedge.upscale import Upscaler
 from ramedge.weights import shipped_artifact, shipped_weights
@@ -49,11 +49,12 @@ def patterns(side: int) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_patterns_keep_their_brightness_and_grey(scale: int) -> None:
+def test_patterns_keep_their_brightness_and_grey(scale: int, precision: PrecisionName) -> None:
     """Beside Pillow's bicubic: a network trained on photos alone leaves its range on them."""
     side = 96
-    with Upscaler(RuntimeSettings(scale=scale, precision="fp32"), tile=0) as upscaler:
+    with Upscaler(RuntimeSettings(scale=scale, precision=precision), tile=0) as upscaler:
         for name, pixels in patterns(side).items():
             size = (side * scale, side * scale)
             smooth = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
