@@ -40,7 +40,8 @@ def test_muon_moves_a_weight_by_its_rate() -> None:
 def test_fast_gives_wide_convolutions_to_muon_and_the_rest_to_adam() -> None:
     network = SRRAM(NetworkConfig(blocks=2))
     parts = Optimizer(network, FAST).state_dict()
-    assert len(parts) == 2
+    assert len(parts) == 3
+    assert list(parts[2]) == ["average"]
     # Two convolutions a block, body, upsampler.
     assert len(parts[1]["param_groups"][0]["params"]) == 6
     assert len(Optimizer(network, PAPER).state_dict()) == 1
