@@ -28,6 +28,9 @@ from ramedge.files import atomic_path
 Range = tuple[float, ...]
 """For each channel of an activation, the magnitude that becomes 127."""
 
+_OF_STRIPS = frozenset({"Conv", "DepthToSpace", "Cast"})
+"""What the rim's strips go through."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuantizationPlan:
@@ -60,12 +63,19 @@ class QuantizationPlan:
 def dense_convolutions(model: onnx.ModelProto) -> list[str]:
     """Names of the convolutions that may be quantized, in the graph's order.
 
-    Those over pixels that mix channels: neither depth-wise ones nor the attention's 1×1.
+    Those over pixels that mix channels: neither depth-wise ones nor the attention's 1×1, nor those
+    that make the rim of the picture from strips of it (`ramedge.network.collapse`).
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    strips: set[str] = set()
     names = []
     for node in model.graph.node:
-        if node.op_type != "Conv":
+        is_strip = node.op_type == "Slice" or (
+            node.op_type in _OF_STRIPS and node.input[0] in strips
+        )
+        if is_strip:
+            strips.update(node.output)
+        if node.op_type != "Conv" or is_strip:
             continue
         group = next((a.i for a in node.attribute if a.name == "group"), 1)
         kernel = shapes.get(node.input[1], ())[2:]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ramedge.errors import ExportError, MissingExtraError
 from ramedge.export.precision import to_half
 from ramedge.files import atomic_path
+from ramedge.network.collapse import collapse
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork
@@ -63,7 +64,8 @@ def export_onnx(
         import onnxsim
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "onnxsim", "export", "Export to ONNX") from None
-    cast = to_half(network) if precision == "fp16" else network
+    collapsed = collapse(network)
+    cast = to_half(collapsed) if precision == "fp16" else collapsed
     program = _quietly_export(_graph(cast, kind).eval(), network.config, kind)
     simplified, checked = onnxsim.simplify(program)
     if not checked:

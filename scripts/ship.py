@@ -17,11 +17,8 @@ from ramedge.export.int8 import Int8Settings
 from ramedge.export.model import ExportSettings, Precision, export_model
 from ramedge.network.weights import load_weights, save_weights
 from ramedge.weights import FOLDER, NETWORK
-from ramedge.worth import Budget
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-MAX_LOSS = {2: 0.03, 3: 0.05, 4: 0.05}
-"""What INT8 may lose, in dB, by scale. ×2 loses most on pictures that the search did not see."""
 
 
 def main(run: Path, photos: Path) -> None:
@@ -30,7 +27,7 @@ def main(run: Path, photos: Path) -> None:
     for scale in loaded.config.scales:
         name = f"{NETWORK}_x{scale}"
         path = FOLDER / f"{name}.safetensors"
-        int8 = Int8Settings(CalibrationSettings((photos,)), Budget.of(MAX_LOSS[scale]))
+        int8 = Int8Settings(CalibrationSettings((photos,)))
         save_weights(loaded.network.take(scale), path, loaded.training)
         for precision in PRECISIONS:
             try:

@@ -147,7 +147,12 @@ def _baseline(lane: Lane, lanes: Sequence[Lane], reference: Engine | None) -> La
 
 def _row(lane: Lane, baseline: Lane) -> Row:
     config = config_of(lane.opened.network, lane.engine.scale)
-    each = None if config is None else config.multiply_adds(lane.engine.scale)
+    each = None
+    if config is not None:
+        # PyTorch runs the network as it was trained, the others what was exported.
+        as_trained = lane.engine.runtime == "torch"
+        count = config.multiply_adds if as_trained else config.collapsed_multiply_adds
+        each = count(lane.engine.scale)
     return Row(
         combination=lane.combination,
         rounds=tuple(lane.rounds),

@@ -72,16 +72,30 @@ class NetworkConfig:
         The two small layers behind the pooled variance run once a frame and do not count.
         `None` for another attention than the paper's, whose cost is not counted here.
         """
+        trunk = self._trunk_multiply_adds()
+        if trunk is None:
+            return None
+        full = 9 * self.channels * self.channels
+        tail, pixels = 0, 1
+        for stage in (2, 2) if scale == 4 else (scale,):
+            tail += pixels * full * stage * stage
+            pixels *= stage * stage
+        return trunk + tail + pixels * 9 * 3 * self.channels
+
+    def collapsed_multiply_adds(self, scale: int) -> int | None:
+        """As `multiply_adds`, of an exported network: its tail is one convolution of 5×5.
+
+        The rim, which the tail's own layers make (`ramedge.network.collapse`), does not count.
+        """
+        trunk = self._trunk_multiply_adds()
+        return None if trunk is None else trunk + 25 * self.channels * 3 * scale**2
+
+    def _trunk_multiply_adds(self) -> int | None:
         if self.attention not in {"ram", "none"}:
             return None
         full = 9 * self.channels * self.channels
         depthwise = 9 * self.channels if self.attention == "ram" else 0
-        total = 9 * 3 * self.channels + self.blocks * (2 * full + depthwise) + full
-        pixels = 1
-        for stage in (2, 2) if scale == 4 else (scale,):
-            total += pixels * full * stage * stage
-            pixels *= stage * stage
-        return total + pixels * 9 * 3 * self.channels
+        return 9 * 3 * self.channels + self.blocks * (2 * full + depthwise) + full
 
     def receptive_field(self, scale: int) -> int:
         """Radius, in low-resolution pixels, of what one output pixel can depend on locally.

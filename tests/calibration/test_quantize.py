@@ -57,8 +57,8 @@ def test_ranges_are_those_of_the_activations(
         for frame in frames:
             small_network(torch.from_numpy(frame.image))
     handle.remove()
-    # The body is the third last: upsampler and reconstruction come after it.
-    body = measured[tensors[names[-3]]]
+    # The body is the last but one: the collapsed tail comes after it.
+    body = measured[tensors[names[-2]]]
     largest = torch.stack(seen).amax(dim=0).numpy()
     expected = np.maximum(largest, largest.max() / 64)
     np.testing.assert_allclose(body.largest, expected, rtol=1e-4)
@@ -119,15 +119,15 @@ def test_the_same_file_runs_alike_in_onnxruntime_and_openvino(
 def test_only_dense_convolutions_are_offered(plain: Path) -> None:
     model = onnx.load(plain)
     names = dense_convolutions(model)
-    # Head, two for each of two blocks, body, upsampler, reconstruction.
-    assert len(names) == 1 + 2 * 2 + 1 + 1 + 1
+    # Head, two for each of two blocks, body, collapsed tail; not the rim's four strips.
+    assert len(names) == 1 + 2 * 2 + 1 + 1
     assert len([n for n in model.graph.node if n.op_type == "Conv"]) > len(names)
 
 
 def test_every_channel_uses_all_levels(plain: Path, tmp_path: Path) -> None:
     """Ranges that differ a thousandfold cost no more than rounding: weights take them over."""
     model = onnx.load(plain)
-    name = dense_convolutions(model)[-1]
+    name = dense_convolutions(model)[-2]
     (convolution,) = [node for node in model.graph.node if node.name == name]
     weights = {t.name: t for t in model.graph.initializer}[convolution.input[1]]
     values = np.random.default_rng(1).uniform(-1, 1, (1, weights.dims[1], 12, 12))
@@ -152,7 +152,10 @@ def test_every_channel_uses_all_levels(plain: Path, tmp_path: Path) -> None:
         return session.run(None, {convolution.input[0]: scaled})[0]
 
     expected = run("alone.onnx")
-    assert 0 < np.abs(run("int8.onnx") - expected).max() < 0.01 * np.abs(expected).max()
+    # Of 127 levels, rounding is 0.4 % of uniform values; of the weights, which reach three times as
+    # far in the widest channel as on average, 1.2 %.
+    error = float(np.sqrt(np.mean((run("int8.onnx") - expected) ** 2)))
+    assert 0 < error < 0.02 * float(np.sqrt(np.mean(expected**2)))
 
 
 @pytest.mark.parametrize(

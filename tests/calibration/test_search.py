@@ -14,6 +14,7 @@ from ramedge.calibration.quantize import dense_convolutions, multiply_adds
 from ramedge.calibration.ranges import METHODS
 from ramedge.calibration.search import NOTHING, WIDE, _Trials, search
 from ramedge.export.onnx import export_onnx
+from ramedge.network.collapse import collapse
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.samples import PHOTOS, sample_photo
@@ -50,9 +51,13 @@ def test_all_are_quantized_within_a_wide_budget(
     )
     names = dense_convolutions(onnx.load(plain))
     assert [found.name for found in result.alone] == names
-    assert [found.quantized for found in result.alone] == [False] + [True] * (len(names) - 1)
-    assert result.plan.ranges[0] is None
-    for found, ranges in zip(result.alone[1:], result.plan.ranges[1:], strict=True):
+    assert [found.quantized for found in result.alone] == [
+        False,
+        *[True] * (len(names) - 2),
+        False,
+    ]
+    assert result.plan.ranges[0] is result.plan.ranges[-1] is None
+    for found, ranges in zip(result.alone[1:-1], result.plan.ranges[1:-1], strict=True):
         assert ranges is not None
         assert (found.headroom == WIDE) == (found.loss.mean <= NOTHING * 50)
     assert calls[-1][0] <= calls[-1][1]
@@ -64,12 +69,14 @@ def test_all_are_quantized_within_a_wide_budget(
 
 def test_multiply_adds_are_those_of_the_networks_layers(scale4: tuple[SRRAM, Path]) -> None:
     """Against a count in PyTorch: weights of a layer times the pixels it computes."""
-    network, path = scale4
+    trained, path = scale4
+    network = collapse(trained)
     pixels: dict[torch.nn.Module, int] = {}
     layers = [
         module
-        for module in network.modules()
+        for name, module in network.named_modules()
         if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and module.kernel_size[0] > 1
+        if ".tail." not in name  # the rim's strips
     ]
     handles = [
         layer.register_forward_hook(
@@ -96,13 +103,13 @@ def scale4(tmp_path_factory: pytest.TempPathFactory) -> tuple[SRRAM, Path]:
     return network, path
 
 
-@pytest.mark.parametrize("budget", [-1.0, 0.5, 3.0, 6.9, 7.0, 15.0, 24.9, 25.0])
+@pytest.mark.parametrize("budget", [-1.0, 0.5, 3.0, 6.9, 7.0, 9.0, 15.9, 16.0])
 def test_the_least_sensitive_go_together_as_many_as_the_budget_bears(
     plain: Path, frames: list[CalibrationFrame], monkeypatch: pytest.MonkeyPatch, budget: float
 ) -> None:
     """With losses that add up, 0 to 7 dB in mixed order, the answer is known."""
     names = dense_convolutions(onnx.load(plain))
-    costs = dict(zip(names, [0.5, 0.0, 7.0, 1.0, 6.0, 2.0, 5.0, 4.0], strict=True))
+    costs = dict(zip(names, [0.5, 0.0, 7.0, 1.0, 6.0, 2.0, 0.5], strict=True))
 
     def loss(self: _Trials, headroom: dict[str, float]) -> Loss:
         total = sum(costs[name] + (1e-3 if headroom[name] == 1.6 else 0.0) for name in headroom)
@@ -115,7 +122,7 @@ def test_the_least_sensitive_go_together_as_many_as_the_budget_bears(
     monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
     monkeypatch.setattr(search_module, "multiply_adds", lambda _model, of: dict.fromkeys(of, 1))
     result = search(plain, frames, pictures(frames), 2, Budget(budget, 50))
-    order = sorted(names[1:], key=costs.__getitem__)
+    order = sorted(names[1:-1], key=costs.__getitem__)
     sums = np.cumsum([costs[name] for name in order])
     expected = {name for name, total in zip(order, sums, strict=True) if total <= budget}
     assert {found.method for found in result.alone} == {"mse"}
@@ -141,7 +148,7 @@ def test_loss_is_weighed_against_the_work_saved(
     of_the_others: tuple[float, int],
     expected: str,
 ) -> None:
-    """One layer differs from all others; the first one is never int8."""
+    """One layer differs from all others; the first and the last are never int8."""
     names = dense_convolutions(onnx.load(plain))
     costs = dict.fromkeys(names, of_the_others[0]) | {names[3]: cost}
     amounts = dict.fromkeys(names, of_the_others[1]) | {names[3]: work}
@@ -152,4 +159,4 @@ def test_loss_is_weighed_against_the_work_saved(
     monkeypatch.setattr(search_module, "multiply_adds", lambda _model, _of: amounts)
     result = search(plain, frames, pictures(frames), 2, Budget(2.5, 50))
     quantized = {found.name for found in result.alone if found.quantized}
-    assert quantized == ({names[3]} if expected == "only" else set(names[1:]) - {names[3]})
+    assert quantized == ({names[3]} if expected == "only" else set(names[1:-1]) - {names[3]})

@@ -31,6 +31,21 @@ def test_a_shape_that_comes_again_and_again_changes_no_result(
             assert int(np.abs(found.astype(int) - expected.astype(int)).max()) <= 1
 
 
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_shapes_with_no_inside_are_right_when_compiled_for(
+    model: Path, small_network: SRRAM, precision: str
+) -> None:
+    """The exported tail makes the rim of the picture apart; of one or two pixels it makes all."""
+    generator = np.random.default_rng(1)
+    reference = TorchRuntime(small_network, "fp32", "cpu")
+    with OpenVinoRuntime(model, 2, precision) as runtime:
+        for height, width in [(1, 1), (2, 3), (1, 7), (5, 1), (3, 3)]:
+            for _ in range(REPEATS + 3):
+                pixels = generator.integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+                found, expected = runtime.infer(pixels), reference.infer(pixels)
+                assert int(np.abs(found.astype(int) - expected.astype(int)).max()) <= 2
+
+
 def test_it_is_compiled_for_the_shape_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
     original = OpenVinoRuntime._compile
