@@ -56,6 +56,7 @@ class Tail(nn.Module):
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
+        self.scale = scale
         self.stages = (2, 2) if scale == 4 else (scale,)
         self.upsampler = nn.ModuleList(
             _conv(channels, channels * stage * stage) for stage in self.stages
@@ -128,6 +129,10 @@ class SRRAM(nn.Module):
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:
         """Tail of `scale` and the way back to [0, 1]: `[N, C, H, W]` → `[N, 3, s·H, s·W]`."""
         residual: Tensor = self.tails[f"x{scale}"](features)
+        return self.to_image(residual)
+
+    def to_image(self, residual: Tensor) -> Tensor:
+        """A tail's output as RGB in [0, 1], not clipped, FP32."""
         return (residual.float() + self.mean) * (1.0 / PEAK)
 
     def forward(self, image: Tensor, scale: int | None = None) -> Tensor:

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ramedge.errors import CancelledError, TrainingError, UsageError
 from ramedge.files import write_text
+from ramedge.network.collapse import CollapsedNetwork
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import Weights, load_weights, save_weights
@@ -221,6 +222,8 @@ class _Run:
 
     def _trainable(self) -> nn.Module:
         network: nn.Module = self.network
+        if self.settings.recipe.collapse:
+            network = CollapsedNetwork(self.network)
         if self.accelerated.compile:
             network = torch.compile(network)  # type: ignore[assignment]
         if not self.group.several:
@@ -267,7 +270,8 @@ class _Run:
         batches = make_batches(
             sampler, self.group.device, self.accelerated.channels_last, self._patterns()
         )
-        flops = step_flops(s.network, s.recipe.patch, s.recipe.batch) / self.group.world
+        flops = step_flops(s.network, s.recipe.patch, s.recipe.batch, s.recipe.collapse)
+        flops /= self.group.world
         ceiling = measure_ceiling(self.group.device, self.accelerated.bf16)
         durations: deque[float] = deque(maxlen=_LOSS_WINDOW)
         with _stop_on_signal() as signals:

@@ -39,6 +39,7 @@ class Recipe:
         bf16: autocast to bfloat16 where the device computes in it.
         compile: use torch.compile where it works.
         channels_last: memory layout of weights and activations.
+        collapse: compute the tail as the one convolution that it is (`ramedge.network.collapse`).
 
     Raises:
         UsageError: a value outside its range.
@@ -63,6 +64,7 @@ class Recipe:
     bf16: bool = False
     compile: bool = False
     channels_last: bool = False
+    collapse: bool = False
 
     def __post_init__(self) -> None:
         if self.patch < 1 or self.batch < 1:
@@ -121,6 +123,7 @@ FAST = Recipe(
     bf16=True,
     compile=True,
     channels_last=True,
+    collapse=True,
 )
 """Gets the most out of few steps: orthogonalised momentum (Muon) for the wide convolutions,
 a trapezoidal schedule whose end may be moved when a run is resumed, EMA; and some patterns, which

@@ -7,8 +7,10 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ramedge.network.collapse import CollapsedNetwork
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 
@@ -43,13 +45,15 @@ class Throughput:
         )
 
 
-def step_flops(config: NetworkConfig, patch: int, batch: int) -> float:
+def step_flops(config: NetworkConfig, patch: int, batch: int, collapse: bool = False) -> float:
     """Operations of a step's forward and backward pass, the mean over the scales.
 
     Counted by torch on tensors without data; a multiply-add is two operations.
     """
     with torch.device("meta"):
-        network = SRRAM(config)
+        network: nn.Module = SRRAM(config)
+        if collapse:
+            network = CollapsedNetwork(SRRAM(config))
         image = torch.empty(batch, 3, patch, patch)
     counts: list[int] = []
     for scale in config.scales:

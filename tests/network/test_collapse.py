@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from ramedge.network.collapse import CollapsedTail, collapse
+from ramedge.network.collapse import CollapsedNetwork, CollapsedTail, collapse
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM, Tail
 
@@ -38,7 +38,7 @@ def test_it_is_the_tail_for_every_size(
 
 def test_the_rim_is_where_one_convolution_would_differ(collapsed: CollapsedTail) -> None:
     """Without the strips, nothing but the outermost features' pixels would be wrong."""
-    s = collapsed.scale
+    s = collapsed.tail.scale
     features = torch.randn(1, CHANNELS, 8, 9)
     with torch.no_grad():
         alone = torch.nn.functional.pixel_shuffle(collapsed.merged(features), s)
@@ -68,6 +68,25 @@ def collapsed_strips(scale: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         Tail(64, scale)(torch.zeros(1, 64, 1, 1))
     return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_training_sees_the_same_function_and_the_same_gradients(scale: int) -> None:
+    torch.manual_seed(scale)
+    network = SRRAM(NetworkConfig(blocks=1, channels=8, reduction=4, scales=SCALES))
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    image, wanted = torch.rand(2, 3, 7, 6), torch.rand(2, 3, 7 * scale, 6 * scale)
+    gradients = []
+    for way in (network, CollapsedNetwork(network)):
+        network.zero_grad()
+        (way(image, scale) - wanted).pow(2).sum().backward()
+        gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        largest = float(gradient.abs().max())
+        assert float((gradients[1][name] - gradient).abs().max()) <= 1e-4 * largest, name
 
 
 def test_the_network_that_was_given_stays_as_it_was() -> None:
