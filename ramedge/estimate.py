@@ -88,10 +88,13 @@ def describe_plan(budget: TileBudget, plan: TilePlan, runtime: Runtime, pixels: 
 
     The time is that of a small part of the frame, run twice, times the pixels to run.
     """
-    rendering = _source_pixels(plan) * _seconds_per_pixel(budget, runtime, pixels, "tile")
+    # No larger than a tile: where memory is scarce, more would not fit.
+    part = pixels[: min(_PROBE_SIDE, plan.source_height), : min(_PROBE_SIDE, plan.source_width)]
+    probe: Pixels = np.ascontiguousarray(part)  # type: ignore[assignment]
+    rendering = _source_pixels(plan) * _seconds_per_pixel(budget, runtime, probe, "tile")
     what, time_needed = "no passes of statistics", f"{_duration(rendering)} a frame"
     if budget.mode != "fast":
-        each = _seconds_per_pixel(budget, runtime, pixels, "statistics")
+        each = _seconds_per_pixel(budget, runtime, probe, "statistics")
         passes = expected_passes(budget.bits, budget.precision)
         statistic = passes * _source_pixels(budget.statistic_plan(plan)) * each
         what = f"about {passes} {'pass' if passes == 1 else 'passes'} of statistics"
@@ -109,8 +112,7 @@ def _source_pixels(plan: TilePlan) -> int:
     return plan.count * plan.source_height * plan.source_width
 
 
-def _seconds_per_pixel(budget: TileBudget, runtime: Runtime, pixels: Pixels, kind: str) -> float:
-    part: Pixels = np.ascontiguousarray(pixels[:_PROBE_SIDE, :_PROBE_SIDE])  # type: ignore[assignment]
+def _seconds_per_pixel(budget: TileBudget, runtime: Runtime, part: Pixels, kind: str) -> float:
     window = Window(0, 0, part.shape[0], part.shape[1])
     seconds = 0.0
     for _ in range(2):  # the first one compiles the graph
