@@ -12,6 +12,7 @@ division with the rounding that follows it; it takes no time of its own.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ Range = tuple[float, ...]
 
 _OF_STRIPS = frozenset({"Conv", "DepthToSpace", "Cast"})
 """What the rim's strips go through."""
+_PICTURE = (3, 7, 7)
+"""Inputs and kernel of the convolution that is the picture's own way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ def dense_convolutions(model: onnx.ModelProto) -> list[str]:
     """Names of the convolutions that may be quantized, in the graph's order.
 
     Those over pixels that mix channels: neither depth-wise ones nor the attention's 1×1, nor those
-    that make the rim of the picture from strips of it (`ramedge.network.collapse`).
+    that make the rim of the picture from strips of it, nor the picture's own way round the network
+    (`ramedge.network.collapse`).
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     strips: set[str] = set()
@@ -78,8 +82,8 @@ def dense_convolutions(model: onnx.ModelProto) -> list[str]:
         if node.op_type != "Conv" or is_strip:
             continue
         group = next((a.i for a in node.attribute if a.name == "group"), 1)
-        kernel = shapes.get(node.input[1], ())[2:]
-        if group == 1 and kernel != (1, 1):
+        shape = shapes.get(node.input[1], ())
+        if group == 1 and shape[2:] != (1, 1) and shape[1:] != _PICTURE:
             names.append(node.name)
     return names
 
@@ -172,7 +176,7 @@ def quantize(model: Path, output: Path, ranges: Mapping[str, Range]) -> None:
 def _divide_inputs(network: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, Any]:
     """Divide what each convolution reads by its range, and multiply its weights by it.
 
-    Where all channels have one range, the input stays as it is.
+    Where all channels have one range and nothing else reads the input, it stays as it is.
 
     Returns:
         For each tensor that is to be int8 the value that becomes 127, in the tensor's type: so
@@ -180,6 +184,7 @@ def _divide_inputs(network: onnx.ModelProto, ranges: Mapping[str, Range]) -> dic
     """
     graph = network.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
+    uses = Counter(name for node in graph.node for name in node.input)
     nodes: list[onnx.NodeProto] = []
     found: dict[str, Any] = {}
     for node in list(graph.node):
@@ -193,7 +198,9 @@ def _divide_inputs(network: onnx.ModelProto, ranges: Mapping[str, Range]) -> dic
             if not (np.isfinite(limits).all() and (limits > 0).all()):
                 raise ExportError(f"{node.name}: a range of its input is not a positive number.")
             kind = weights.dtype.type
-            if (limits == limits[0]).all():
+            # What others read as well stays as it is for them: the picture, the rim's weights.
+            alone = uses[node.input[0]] == uses[node.input[1]] == 1
+            if alone and (limits == limits[0]).all():
                 found[node.input[0]] = kind(limits[0])
             else:
                 nodes.append(_divide(graph, node, weights, limits))

@@ -8,21 +8,23 @@ import torch
 from torch import nn
 
 from ramedge.network.attention import Excitation
+from ramedge.network.collapse import CollapsedTail
 from ramedge.network.srram import SRRAM
 
 
 def to_half(network: SRRAM) -> SRRAM:
     """A copy of the network that computes in FP16 wherever FP16 is enough.
 
-    Every convolution over the image is FP16. The variance, the two layers behind it, the
-    mean shift and the output stay FP32: they overflow or lose what 8 bits can show.
+    Every convolution over features is FP16. The variance, the two layers behind it, the
+    mean shift, the picture's own way and the output stay FP32: they overflow or lose what 8 bits
+    can show.
     """
     half = copy.deepcopy(network)
     keep = {
         id(parameter)
         for module in half.modules()
-        if isinstance(module, Excitation)
-        for parameter in module.parameters()
+        for kept in _kept(module)
+        for parameter in kept.parameters()
     }
     for module in half.modules():
         if isinstance(module, nn.Conv2d):
@@ -30,3 +32,9 @@ def to_half(network: SRRAM) -> SRRAM:
                 if id(parameter) not in keep:
                     parameter.data = parameter.data.to(torch.float16)
     return half
+
+
+def _kept(module: nn.Module) -> tuple[nn.Module, ...]:
+    if isinstance(module, Excitation):
+        return (module,)
+    return (module.picture,) if isinstance(module, CollapsedTail) else ()

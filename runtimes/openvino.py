@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.media.frames import Pixels
 from ramedge.runtimes.base import Floats, GraphKind, Runtime
+from ramedge.runtimes.openvino_graph import prepare
 from ramedge.statistics import load_excitation
 
 if TYPE_CHECKING:
@@ -21,10 +23,17 @@ if TYPE_CHECKING:
 _OPENVINO_PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 REPEATS = 8
-"""So many runs of one shape in a row, then the graph is compiled for it: half a second, which a
-video gains back. The 8 turns of a self-ensemble have two shapes and do not count as one."""
+"""So many runs pay for a graph compiled for their shape: half a second, gained back in speed.
+The 8 turns of a self-ensemble have two shapes and do not count as one."""
+CHANCES = 2
+"""So many graphs for one shape may turn out not to have paid; then one for any shape is compiled,
+until a shape is seen to repeat. A picture, a video, the tiles of a frame are of one shape."""
+LARGE = 1 << 19
+"""Pixels of an input whose one run pays for a graph of its own."""
 
 Shapes = tuple[tuple[int, ...], ...]
+_Key = tuple[GraphKind, str, str]
+"""Kind, type of the pixels, arithmetic of a compiled graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +73,10 @@ def shared_core() -> openvino.Core:
 class OpenVinoRuntime(Runtime):
     """Runs an ONNX file or OpenVINO IR.
 
-    The graph is compiled once for each kind of input it meets (uint8, uint16 or float32) and
-    arithmetic, for any shape; and anew for one shape that comes again and again, as in a video:
-    OpenVINO then plans memory and kernels for it.
+    The graph is compiled for each kind of input it meets (uint8, uint16 or float32) and
+    arithmetic, and for the shape: OpenVINO then plans memory and kernels for it, and the rounding
+    of half precision is the same in frames and tiles (`ramedge.runtimes.openvino_graph`). Where
+    small inputs of many shapes come, it is compiled for any.
     """
 
     name = "openvino"
@@ -106,7 +116,8 @@ class OpenVinoRuntime(Runtime):
         if tiles is not None:
             self._models["tile"] = self._read(tiles.model)
             self.excitation = load_excitation(tiles.excitation)
-        self._graphs: dict[tuple[GraphKind, str, str], _Graph] = {}
+        self._graphs: dict[_Key, _Graph] = {}
+        self._wasted: Counter[_Key] = Counter()
 
     def _read(self, model: Path) -> openvino.Model:
         try:
@@ -161,13 +172,19 @@ class OpenVinoRuntime(Runtime):
         shapes = tuple(value.shape for value in values)
         graph = self._graphs.get(key)
         if graph is None or not graph.takes(shapes):
-            self._graphs.pop(key, None)  # its memory first
-            graph = self._graphs[key] = _Graph(self._compile(*key))
+            if graph is not None and graph.wasted:
+                self._wasted[key] += 1
+            pays = self._wasted[key] < CHANCES or values[0].size // 3 >= LARGE
+            graph = self._make(key, shapes if pays else None)
         elif graph.is_repeated(shapes):
-            del graph, self._graphs[key]
-            graph = self._graphs[key] = _Graph(self._compile(*key, shapes), shapes)
+            graph = self._make(key, shapes)
         results = graph.request.infer(list(values), share_inputs=True)
         return [results[index].copy() for index in range(len(results))]
+
+    def _make(self, key: _Key, shapes: Shapes | None) -> _Graph:
+        self._graphs.pop(key, None)  # its memory first
+        graph = self._graphs[key] = _Graph(self._compile(*key, shapes), shapes)
+        return graph
 
     def _compile(
         self, kind: GraphKind, dtype: str, precision: str, shapes: Shapes | None = None
@@ -177,9 +194,7 @@ class OpenVinoRuntime(Runtime):
             model = _without_upscaling(model)
         if dtype != "float32":
             model = _with_pixels(model, dtype, upscales=kind != "statistics")
-        if shapes is not None:
-            model = model.clone()
-            model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+        model = prepare(self._core, model, precision != "fp32", shapes)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],
@@ -201,23 +216,28 @@ class OpenVinoRuntime(Runtime):
 class _Graph:
     """A compiled graph, and how often the same shapes came in a row."""
 
-    def __init__(self, request: Any, shapes: Shapes | None = None) -> None:
+    def __init__(self, request: Any, shapes: Shapes | None) -> None:
         self.request = request
         self._shapes = shapes
-        self._last: Shapes | None = None
+        self._last = shapes
         self._repeats = 0
+        self._runs = 0
 
     def takes(self, shapes: Shapes) -> bool:
-        """Whether it was compiled for these shapes, or for any."""
+        """Whether it was compiled for these shapes, or for any; counts them."""
+        self._runs += 1
+        self._repeats = self._repeats + 1 if shapes == self._last else 1
+        self._last = shapes
         return self._shapes is None or self._shapes == shapes
 
     def is_repeated(self, shapes: Shapes) -> bool:
-        """Count the shapes; true where it pays to compile for them alone."""
-        if self._shapes is not None:
-            return False
-        self._repeats = self._repeats + 1 if shapes == self._last else 1
-        self._last = shapes
-        return self._repeats > REPEATS
+        """Whether it is for any shapes, and these came so often that it pays to compile."""
+        return self._shapes is None and self._last == shapes and self._repeats > REPEATS
+
+    @property
+    def wasted(self) -> bool:
+        """Whether it was compiled for shapes that came too seldom."""
+        return self._shapes is not None and self._runs < REPEATS
 
 
 def _needs_fp32(pixels: Pixels) -> bool:

@@ -26,6 +26,7 @@ class LossChoice(str, Enum):
     """Losses by name."""
 
     l1 = "l1"
+    l2 = "l2"
     charbonnier = "charbonnier"
     frequency = "frequency"
 
@@ -61,7 +62,11 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1, help="Patches a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     loss: Annotated[
-        LossChoice | None, typer.Option(help="l1, charbonnier or frequency. Default the recipe's.")
+        LossChoice | None, typer.Option(help="l1, l2, charbonnier or frequency.")
+    ] = None,
+    decay: Annotated[
+        float | None,
+        typer.Option(help="Share of the steps, at the end, in which fast's rate falls to 0."),
     ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Begin with these safetensors weights.")
@@ -82,7 +87,7 @@ def train(
         from ramedge.training.loop import TrainingSettings
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "torch", "train", "Training") from None
-    chosen = _recipe(recipe, network.scales, patch, batch, learning_rate, loss)
+    chosen = _recipe(recipe, network.scales, patch, batch, learning_rate, loss, decay)
     settings = TrainingSettings(
         data=data,
         output=output if output is not None else Path("runs") / _run_name(network, recipe.value),
@@ -117,11 +122,14 @@ def _recipe(
     batch: int | None,
     learning_rate: float | None,
     loss: LossChoice | None,
+    decay: float | None,
 ) -> Recipe:
     from ramedge.training.recipe import RECIPES, paper_patch
 
     recipe = RECIPES[name.value]
     if name is RecipeName.paper:
+        if decay is not None:
+            raise UsageError("The paper's recipe halves its rate: --decay belongs to fast.")
         recipe = dataclasses.replace(recipe, patch=paper_patch(scales))
     return dataclasses.replace(
         recipe,
@@ -129,6 +137,7 @@ def _recipe(
         batch=recipe.batch if batch is None else batch,
         learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
         loss=recipe.loss if loss is None else loss.value,
+        decay_fraction=recipe.decay_fraction if decay is None else decay,
     )
 
 

@@ -85,10 +85,11 @@ class NetworkConfig:
     def collapsed_multiply_adds(self, scale: int) -> int | None:
         """As `multiply_adds`, of an exported network: its tail is one convolution of 5×5.
 
-        The rim, which the tail's own layers make (`ramedge.network.collapse`), does not count.
+        The picture's own way, one of 7×7 from the image, comes to it. The rim, which other layers
+        make (`ramedge.network.collapse`), does not count.
         """
         trunk = self._trunk_multiply_adds()
-        return None if trunk is None else trunk + 25 * self.channels * 3 * scale**2
+        return None if trunk is None else trunk + (25 * self.channels + 49 * 3) * 3 * scale**2
 
     def _trunk_multiply_adds(self) -> int | None:
         if self.attention not in {"ram", "none"}:

@@ -111,20 +111,32 @@ class SRRAM(nn.Module):
                 std = math.sqrt(_BLOCK_INIT_FACTOR / self.config.blocks / fan_in)
                 nn.init.normal_(conv.weight, std=std)
 
+    def shift(self, image: Tensor) -> Tensor:
+        """The network's inner range: `[N, 3, H, W]` in [0, 1] → at 0–255 minus the mean, FP32."""
+        return image.float() * PEAK - self.mean
+
     def enter(self, image: Tensor) -> Tensor:
         """F_0 of the paper (Eq. 1): `[N, 3, H, W]` in [0, 1] → `[N, C, H, W]`."""
-        shifted = (image.float() * PEAK - self.mean).to(self.head.weight.dtype)
-        first: Tensor = self.head(shifted)
+        first: Tensor = self.head(self.shift(image).to(self.head.weight.dtype))
         return first
 
     def features(self, image: Tensor) -> Tensor:
         """F_f of the paper (Eq. 2 and 3): `[N, 3, H, W]` in [0, 1] → `[N, C, H, W]`."""
         first = self.enter(image)
+        fused: Tensor = first + self.body(self.transform(first))
+        return fused
+
+    def transform(self, first: Tensor) -> Tensor:
+        """F_R of the paper (Eq. 2): F_0 through all blocks, `[N, C, H, W]` both."""
         features = first
         for block in self.blocks:
             features = block(features)
-        fused: Tensor = first + self.body(features)
-        return fused
+        return features
+
+    def finish(self, image: Tensor, first: Tensor, transformed: Tensor, scale: int) -> Tensor:
+        """From F_R to the upscaled image in [0, 1]; F_0 and the image are those it came from."""
+        del image  # networks for inference (`ramedge.network.collapse`) take a way round from it
+        return self.reconstruct(first + self.body(transformed), scale)
 
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:
         """Tail of `scale` and the way back to [0, 1]: `[N, C, H, W]` → `[N, 3, s·H, s·W]`."""
@@ -148,7 +160,8 @@ class SRRAM(nn.Module):
             scale = scales[0]
         if scale not in scales:
             raise UsageError(f"This network has the scales {scales}, not {scale}.")
-        return self.reconstruct(self.features(image), scale)
+        first = self.enter(image)
+        return self.finish(image, first, self.transform(first), scale)
 
     def take(self, scale: int) -> SRRAM:
         """The network of one scale with the same weights (a copy), for deployment.

@@ -70,8 +70,7 @@ class TiledNetwork(nn.Module):
         statistic = torch.stack(means, dim=1), torch.stack(squares, dim=1)
         if not self.upscales:
             return statistic
-        fused = first + network.body(features)
-        return network.reconstruct(fused, network.config.scales[0]), *statistic
+        return network.finish(image, first, features, network.config.scales[0]), *statistic
 
 
 def excitation_of(network: SRRAM) -> ChannelExcitation:

@@ -23,6 +23,11 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(output, target)
 
 
+def l2(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error, which PSNR is the logarithm of: for a last stage."""
+    return F.mse_loss(output, target)
+
+
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
     """Mean of √(d² + ε²): L1 that is smooth at zero."""
     difference = output - target
@@ -40,6 +45,6 @@ def frequency(output: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: Mapping[LossName, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"l1": l1, "charbonnier": charbonnier, "frequency": frequency}
+    {"l1": l1, "l2": l2, "charbonnier": charbonnier, "frequency": frequency}
 )
 """Loss functions of (output, target), both `[N, 3, H, W]`, by name."""

@@ -11,7 +11,7 @@ from ramedge.errors import UsageError
 
 Schedule = Literal["halving", "trapezoid"]
 OptimizerName = Literal["adam", "muon"]
-LossName = Literal["l1", "charbonnier", "frequency"]
+LossName = Literal["l1", "l2", "charbonnier", "frequency"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class Recipe:
             raise UsageError("The learning rate must be a positive number.")
         if min(self.muon_rms, self.squeeze_init, self.squeeze_rate) <= 0:
             raise UsageError("The Muon size and the squeeze factors must be positive.")
+        if not 0.0 <= self.decay_fraction <= 1.0:
+            raise UsageError("The decay must take a share of the steps in [0, 1].")
         if self.gradient_limit < 0:
             raise UsageError("The limit of the gradients must not be negative.")
         if not 0.0 <= self.ema < 1.0:

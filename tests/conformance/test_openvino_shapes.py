@@ -7,7 +7,7 @@ import pytest
 
 from ramedge.export.onnx import export_onnx
 from ramedge.network.srram import SRRAM
-from ramedge.runtimes.openvino import REPEATS, OpenVinoRuntime
+from ramedge.runtimes.openvino import CHANCES, REPEATS, OpenVinoRuntime
 from ramedge.runtimes.torch import TorchRuntime
 
 
@@ -46,24 +46,44 @@ def test_shapes_with_no_inside_are_right_when_compiled_for(
                 assert int(np.abs(found.astype(int) - expected.astype(int)).max()) <= 2
 
 
-def test_it_is_compiled_for_the_shape_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[object] = []
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The shapes that a runtime compiled for, in order."""
+    found: list[object] = []
     original = OpenVinoRuntime._compile
 
     def count(self, kind, dtype, precision, shapes=None):
-        compiled.append(shapes)
+        found.append(shapes)
         return original(self, kind, dtype, precision, shapes)
 
     monkeypatch.setattr(OpenVinoRuntime, "_compile", count)
-    small, other = (np.zeros((1, side, side, 3), np.uint8) for side in (8, 6))
+    return found
+
+
+def square(side: int) -> np.ndarray:
+    return np.zeros((1, side, side, 3), np.uint8)
+
+
+def test_a_video_is_compiled_for_its_shape_once(model: Path, compiled: list[object]) -> None:
     with OpenVinoRuntime(model, 2, "fp32") as runtime:
         for _ in range(3 * REPEATS):
-            runtime.infer(small)
-        assert compiled == [None, ((1, 8, 8, 3),)]
-        runtime.infer(other)
-        assert compiled[2:] == [None]
-        # Shapes that take turns are not worth it.
+            runtime.infer(square(8))
+        assert compiled == [((1, 8, 8, 3),)]
+        for _ in range(3 * REPEATS):
+            runtime.infer(square(6))
+        assert compiled[1:] == [((1, 6, 6, 3),)]
+
+
+def test_small_pictures_of_many_shapes_share_a_graph(model: Path, compiled: list[object]) -> None:
+    with OpenVinoRuntime(model, 2, "fp32") as runtime:
+        for side in range(1, 20):
+            runtime.infer(square(side))
+        assert compiled == [((1, side, side, 3),) for side in range(1, CHANCES + 1)] + [None]
+        # Shapes that take turns are not worth it; one that stays is.
         for _ in range(2 * REPEATS):
-            runtime.infer(small)
-            runtime.infer(other)
-        assert len(compiled) == 3
+            runtime.infer(square(8))
+            runtime.infer(square(6))
+        assert len(compiled) == CHANCES + 1
+        for _ in range(REPEATS + 1):
+            runtime.infer(square(8))
+        assert compiled[CHANCES + 1 :] == [((1, 8, 8, 3),)]

@@ -240,7 +240,7 @@ def test_the_command_line_exports_int8(
     if manifest["precision"] == "int8":
         assert "times as fast" in ended.out
         report = (tmp_path / "report.md").read_text()
-        assert report.count("| yes |") + report.count("| no |") == 8
+        assert report.count("| yes |") + report.count("| no |") == 7
         with Image.open(tmp_path / "report.png") as picture:
             assert picture.width > 400
     else:

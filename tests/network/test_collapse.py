@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ramedge.network.collapse import CollapsedNetwork, CollapsedTail, collapse
@@ -14,38 +15,53 @@ SCALES = (2, 3, 4)
 CHANNELS = 5
 
 
+Parts = tuple[nn.Conv2d, CollapsedTail]
+
+
 @pytest.fixture(scope="module", params=SCALES)
-def collapsed(request: pytest.FixtureRequest) -> CollapsedTail:
+def parts(request: pytest.FixtureRequest) -> Parts:
     torch.manual_seed(request.param)
-    tail = Tail(CHANNELS, request.param)
-    for parameter in tail.parameters():
+    head, tail = nn.Conv2d(3, CHANNELS, 3, padding=1), Tail(CHANNELS, request.param)
+    for parameter in (*head.parameters(), *tail.parameters()):
         torch.nn.init.normal_(parameter)  # biases as well, which begin as zero
-    return CollapsedTail(tail)
+    return head, CollapsedTail(tail, head)
 
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), count=st.integers(1, 2))
 @settings(max_examples=60, deadline=None)
-def test_it_is_the_tail_for_every_size(
-    collapsed: CollapsedTail, height: int, width: int, count: int
+def test_it_is_head_and_tail_for_every_size(
+    parts: Parts, height: int, width: int, count: int
 ) -> None:
-    features = torch.randn(count, CHANNELS, height, width)
+    head, collapsed = parts
+    image = torch.randn(count, 3, height, width)
+    residual = torch.randn(count, CHANNELS, height, width)
     with torch.no_grad():
-        expected = collapsed.tail(features)
-        found = collapsed(features)
+        first = head(image)
+        expected = collapsed.tail(first + residual)
+        found = collapsed(image, first, residual)
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) < 1e-5 * float(expected.abs().max())
 
 
-def test_the_rim_is_where_one_convolution_would_differ(collapsed: CollapsedTail) -> None:
-    """Without the strips, nothing but the outermost features' pixels would be wrong."""
+def test_the_rim_is_where_single_convolutions_would_differ(parts: Parts) -> None:
+    """One feature deep for the tail alone, two with the head: no strip is wider than it must be."""
+    head, collapsed = parts
     s = collapsed.tail.scale
-    features = torch.randn(1, CHANNELS, 8, 9)
+    image, residual = torch.randn(1, 3, 9, 10), torch.randn(1, CHANNELS, 9, 10)
+    shuffle = torch.nn.functional.pixel_shuffle
     with torch.no_grad():
-        alone = torch.nn.functional.pixel_shuffle(collapsed.merged(features), s)
-        wrong = (alone - collapsed.tail(features)).abs().amax(dim=(0, 1)) > 1e-3
-    assert bool(wrong[0].any())
-    assert bool(wrong[:, 0].any())
-    assert not bool(wrong[s:-s, s:-s].any())
+        tail = collapsed.tail(residual)
+        both = collapsed.tail(head(image) + residual)
+        pairs = (
+            (1, shuffle(collapsed.merged(residual), s), tail),
+            (2, shuffle(collapsed.merged(residual) + collapsed.picture(image), s), both),
+        )
+    for width, found, expected in pairs:
+        least = 1e-5 * float(expected.abs().max())
+        wrong, rim = (found - expected).abs().amax(dim=(0, 1)) > least, width * s
+        assert bool(wrong[rim - s : rim].any())
+        assert bool(wrong[:, rim - s : rim].any())
+        assert not bool(wrong[rim:-rim, rim:-rim].any())
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -56,14 +72,15 @@ def test_multiply_adds_are_what_pytorch_counts_but_for_the_rim(scale: int) -> No
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             network(torch.zeros(1, 3, height, 40))
         counts.append(counter.get_total_flops() / 2)
-    strips = collapsed_strips(scale)
     expected = network.config.collapsed_multiply_adds(scale)
     assert expected is not None
-    # One row more: its own, and three features of it in the strips on the left and on the right.
-    assert counts[1] - counts[0] == expected * 40 + 2 * 3 * strips
+    # One row more: its own, and in the strips on the left and on the right three features of it
+    # through the tail's own layers and four through the one convolution.
+    strips = 3 * own_layers(scale) + 4 * 25 * 64 * 3 * scale**2
+    assert counts[1] - counts[0] == expected * 40 + 2 * strips
 
 
-def collapsed_strips(scale: int) -> int:
+def own_layers(scale: int) -> int:
     """Multiply-adds of the tail's own layers for a feature."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         Tail(64, scale)(torch.zeros(1, 64, 1, 1))

@@ -1,0 +1,222 @@
+"""The network in the operations that OpenVINO's CPU plugin computes best and most exactly.
+
+The plugin fuses element-wise operations into one pass over the features, but neither a sigmoid nor
+a sum over the frame; and under a half-precision hint it rounds whatever stands between two
+convolutions, small as it is. So, on a copy of the graph, the first three where shapes are known:
+
+- The variance of a frame becomes the mean of squares less the square of the mean: two passes over
+  the features instead of four, and nothing is written between.
+- Sums over a frame go over its columns and then over its rows. One long sum in FP32 is off by up to
+  5e-4 where the mean is large, and tiles (`ramedge.tiles`) would find another attention than the
+  frame's own graph: half precision then rounds everything otherwise.
+- The gate σ(z)·x becomes an exponential and a division, which are fused with the residual sum and
+  the rounding to int8 behind it.
+- What is small stays in FP32 whatever the hint: the statistic, the two layers behind it, and the
+  picture's own way round the network (`ramedge.network.collapse`).
+
+A graph without these patterns (another attention, another network) is left as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import openvino
+
+_FRAME_AXES = (2, 3)
+_LEAST_SIDE = 8
+"""Of fewer rows or columns parts of the graph are empty, which IR cannot hold."""
+_PICTURE_KERNEL = [3, 7, 7]
+
+
+def prepare(
+    core: openvino.Core, model: openvino.Model, half: bool, shapes: Sequence[Sequence[int]] | None
+) -> openvino.Model:
+    """A copy of `model` for the CPU plugin; `model` stays as it is.
+
+    Args:
+        core: reads the copy back where `half` marks something.
+        model: graph kind `frame`, `tile` or `statistics`.
+        half: whether it is to run in half precision, alone or around int8.
+        shapes: of the inputs, in their order; without them only what needs no shape is done.
+    """
+    model = model.clone()
+    if shapes is not None:
+        model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+        if _least_side(model) < _LEAST_SIDE:
+            return model
+        kept = _sum_by_columns(model, half)
+    else:
+        kept = []
+    if not half:
+        return model
+    if shapes is not None:
+        _divide_gates(model)
+    kept += [*_excitations(model), *_picture_ways(model)]
+    return _in_single_precision(core, model, kept) if kept else model
+
+
+def _divide_gates(model: openvino.Model) -> None:
+    """σ(z)·x = ½x / (½ + exp(−z − ln 2)).
+
+    Halved, because the plugin makes a sigmoid of 1 / (1 + exp(−z)) again. It overflows to
+    infinity where the gate is 0, and x divided by that is 0.
+    """
+    from openvino import opset13 as ops
+
+    for sigmoid in _nodes(model, "Sigmoid"):
+        consumers = sigmoid.output(0).get_target_inputs()
+        if len(consumers) != 1:
+            continue
+        product = next(iter(consumers)).get_node()
+        if product.get_type_name() != "Multiply":
+            continue
+        (gated,) = (v for v in product.input_values() if v.get_node() != sigmoid)
+        shifted = ops.add(sigmoid.input_value(0), np.float32(math.log(2.0)))
+        falling = ops.exp(ops.multiply(shifted, np.float32(-1.0)))
+        halved = ops.multiply(gated, np.float32(0.5))
+        _replace(product, ops.divide(halved, ops.add(falling, np.float32(0.5))))
+
+
+def _sum_by_columns(model: openvino.Model, half: bool) -> list[Any]:
+    """Rewrite sums over the frame; returns small nodes that must not be rounded."""
+    kept: list[Any] = []
+    for mean in _nodes(model, "ReduceMean"):
+        if not _over_frame(mean):
+            continue
+        features = _centred(mean)
+        if half and features is not None:
+            kept += _variance(mean, features)
+        else:
+            kept += _mean_by_columns(mean, mean.input_value(0), divided=True)
+    for total in _nodes(model, "ReduceSum"):
+        if _over_frame(total):
+            kept += _mean_by_columns(total, total.input_value(0), divided=False)
+    model.validate_nodes_and_infer_types()
+    return kept
+
+
+def _variance(mean: Any, features: Any) -> list[Any]:
+    """`mean` of squared differences as mean of squares less squared mean, from one reading each."""
+    from openvino import opset13 as ops
+
+    _, _, height, width = features.get_shape()
+    rows, columns = np.array([2]), np.array([3])
+    first = ops.reduce_sum(ops.reduce_mean(features, columns, True), rows, True)
+    average = ops.multiply(first, np.float32(1.0 / height))
+    length = ops.reduce_l2(features, columns, True)
+    squares = ops.multiply(length, length)
+    summed = ops.reduce_sum(squares, rows, True)
+    power = ops.multiply(summed, np.float32(1.0 / (height * width)))
+    square = ops.multiply(average, average)
+    variance = ops.subtract(power, square)
+    _replace(mean, variance)
+    return [first, average, squares, summed, power, square, variance]
+
+
+def _mean_by_columns(node: Any, values: Any, divided: bool) -> list[Any]:
+    """A mean or sum over the frame: the mean of each row, then the sum of those."""
+    from openvino import opset13 as ops
+
+    _, _, height, width = values.get_shape()
+    rows = ops.reduce_mean(values, np.array([3]), True)
+    factor = np.float32(1.0 / height if divided else width)
+    scaled = ops.multiply(rows, factor)
+    # Not a mean of means: the plugin would make one sum of both again.
+    total = ops.reduce_sum(scaled, np.array([2]), True)
+    _replace(node, total if node.get_keep_dims() else ops.squeeze(total, np.array(_FRAME_AXES)))
+    return [scaled, total]
+
+
+def _excitations(model: openvino.Model) -> Iterator[Any]:
+    """The nodes of the two layers behind a statistic: 1×1 convolutions, their biases and ReLU."""
+    for convolution in _nodes(model, "Convolution"):
+        if list(convolution.input_value(1).get_shape())[2:] != [1, 1]:
+            continue
+        yield convolution
+        for biased in _consumers(convolution):
+            if biased.get_type_name() == "Add":
+                yield biased
+                yield from (n for n in _consumers(biased) if n.get_type_name() == "Relu")
+
+
+def _picture_ways(model: openvino.Model) -> Iterator[Any]:
+    """The picture's own way: its convolution, the bias, and what makes its input."""
+    for convolution in _nodes(model, "Convolution"):
+        if list(convolution.input_value(1).get_shape())[1:] != _PICTURE_KERNEL:
+            continue
+        yield convolution
+        yield from (n for n in _consumers(convolution) if n.get_type_name() == "Add")
+        node = convolution.input_value(0).get_node()
+        while node.get_type_name() in {"Subtract", "Add", "Multiply"}:
+            yield node
+            node = node.input_value(0).get_node()
+
+
+def _in_single_precision(
+    core: openvino.Core, model: openvino.Model, nodes: Sequence[Any]
+) -> openvino.Model:
+    """The model with `nodes` marked as precise, which a half-precision hint leaves in FP32.
+
+    The mark is an attribute of OpenVINO's IR that its Python objects cannot carry.
+    """
+    import openvino
+
+    names = {node.get_friendly_name() for node in nodes}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        document = ET.parse(path)  # noqa: S314  # written by OpenVINO just now
+        weights = path.with_suffix(".bin").read_bytes()
+    for layer in document.iter("layer"):
+        if layer.get("name") in names:
+            marks = layer.find("rt_info")
+            if marks is None:
+                marks = ET.Element("rt_info")
+                layer.insert(0 if layer.find("data") is None else 1, marks)
+            ET.SubElement(marks, "attribute", {"name": "precise", "version": "0"})
+    return core.read_model(ET.tostring(document.getroot()), weights)
+
+
+def _nodes(model: openvino.Model, kind: str) -> list[Any]:
+    return [node for node in model.get_ordered_ops() if node.get_type_name() == kind]
+
+
+def _consumers(node: Any) -> list[Any]:
+    return [target.get_node() for target in node.output(0).get_target_inputs()]
+
+
+def _least_side(model: openvino.Model) -> int:
+    sides = (min(node.get_output_shape(0)[2:]) for node in _nodes(model, "Convolution"))
+    return max(sides, default=0)
+
+
+def _over_frame(reduction: Any) -> bool:
+    axes = reduction.input_value(1).get_node()
+    return (
+        reduction.input_value(0).get_partial_shape().rank.get_length() == 4
+        and axes.get_type_name() == "Constant"
+        and sorted(axis % 4 for axis in axes.get_vector().astype(int)) == list(_FRAME_AXES)
+    )
+
+
+def _centred(mean: Any) -> Any:
+    """The features x where `mean` is that of (x − mean(x))², else `None`."""
+    square = mean.input_value(0).get_node()
+    if square.get_type_name() != "Multiply" or square.input_value(0) != square.input_value(1):
+        return None
+    difference = square.input_value(0).get_node()
+    return difference.input_value(0) if difference.get_type_name() == "Subtract" else None
+
+
+def _replace(node: Any, replacement: Any) -> None:
+    for target in node.output(0).get_target_inputs():
+        target.replace_source_output(replacement.output(0))
