@@ -25,6 +25,11 @@ CLOSE_PSNR: Final = 90.0
 
 _UNMEASURED_STATISTIC_HALO: Final = 16
 
+INT8_HALO: Final = 24
+"""The least of an INT8 network whose tiles are to be the frame: what is too faint for FP32 to see
+turns roundings to int8, and each of them others. Tiles of 64 pixels ×2 then agree with the frame to
+60 dB or more, with 16 pixels to 57."""
+
 
 @dataclass(frozen=True, slots=True)
 class HaloMeasurement:
@@ -50,10 +55,12 @@ class Halos:
     Attributes:
         receptive_field: beyond it nothing matters.
         measured: smaller ones and itself, ascending; none where these weights were not measured.
+        least: of the attention's passes, and of tiles that are to be the frame.
     """
 
     receptive_field: int
     measured: tuple[HaloMeasurement, ...] = ()
+    least: int = 0
 
     def rendering(self, mode: TileMode, bits: int) -> int:
         """Halo of the tiles that are shown: the smallest with the agreement that the mode wants.
@@ -63,22 +70,26 @@ class Halos:
         floor = self.measured[-1].mean_error if self.measured else 0.0
         for row in self.measured:
             exact = bits == 8 and row.mean_error <= max(EXACT_MEAN_ERROR, _AS_GOOD * floor)
+            if mode == "exact" and row.halo < self.least:
+                continue
             if exact or (mode != "exact" and row.psnr >= CLOSE_PSNR):
                 return row.halo
         return self.receptive_field
 
     def statistic(self, bits: int) -> int:
         """Halo of the passes of statistics: the attention is within a third of its tolerance."""
+        wanted = _UNMEASURED_STATISTIC_HALO
         for row in self.measured:
             if row.attention_error <= TOLERANCE[bits] / 3:
-                return row.halo
-        return min(_UNMEASURED_STATISTIC_HALO, self.receptive_field)
+                wanted = row.halo
+                break
+        return min(max(wanted, self.least), self.receptive_field)
 
 
-def load_halos(weights: str, scale: int, receptive_field: int) -> Halos:
+def load_halos(weights: str, scale: int, receptive_field: int, precision: str) -> Halos:
     """The halos for weights of this SHA-256: without measurements if they are not the shipped."""
     scales = json.loads(HALOS_FILE.read_text(encoding="utf-8"))["scales"]
     found = scales.get(str(scale), {})
-    if found.get("weights") != weights:
-        return Halos(receptive_field)
-    return Halos(receptive_field, tuple(HaloMeasurement(**row) for row in found["halos"]))
+    rows = found["halos"] if found.get("weights") == weights else ()
+    least = INT8_HALO if precision == "int8" else 0
+    return Halos(receptive_field, tuple(HaloMeasurement(**row) for row in rows), least)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +35,9 @@ LARGE = 1 << 19
 """Pixels of an input whose one run pays for a graph of its own."""
 
 Shapes = tuple[tuple[int, ...], ...]
+_HELD: Mapping[GraphKind, int] = MappingProxyType({"frame": 1, "tile": 2, "statistics": 2})
+"""So many compiled graphs of a kind are kept. Tiles take turns with the small windows that the
+first guess of a frame's attention is from (`ramedge.passes`)."""
 _Key = tuple[GraphKind, str, str]
 """Kind, type of the pixels, arithmetic of a compiled graph."""
 
@@ -116,7 +122,7 @@ class OpenVinoRuntime(Runtime):
         if tiles is not None:
             self._models["tile"] = self._read(tiles.model)
             self.excitation = load_excitation(tiles.excitation)
-        self._graphs: dict[_Key, _Graph] = {}
+        self._graphs: defaultdict[_Key, list[_Graph]] = defaultdict(list)
         self._wasted: Counter[_Key] = Counter()
 
     def _read(self, model: Path) -> openvino.Model:
@@ -170,21 +176,25 @@ class OpenVinoRuntime(Runtime):
     def _run(self, kind: GraphKind, *values: NDArray[Any], fp32: bool) -> list[NDArray[Any]]:
         key = kind, values[0].dtype.name, "fp32" if fp32 else self._arithmetic
         shapes = tuple(value.shape for value in values)
-        graph = self._graphs.get(key)
-        if graph is None or not graph.takes(shapes):
-            if graph is not None and graph.wasted:
-                self._wasted[key] += 1
-            pays = self._wasted[key] < CHANCES or values[0].size // 3 >= LARGE
-            graph = self._make(key, shapes if pays else None)
-        elif graph.is_repeated(shapes):
-            graph = self._make(key, shapes)
+        graph = self._graph(key, shapes)
         results = graph.request.infer(list(values), share_inputs=True)
         return [results[index].copy() for index in range(len(results))]
 
-    def _make(self, key: _Key, shapes: Shapes | None) -> _Graph:
-        self._graphs.pop(key, None)  # its memory first
-        graph = self._graphs[key] = _Graph(self._compile(*key, shapes), shapes)
-        return graph
+    def _graph(self, key: _Key, shapes: Shapes) -> _Graph:
+        """The graph to run these shapes with, compiled where there is none."""
+        held = self._graphs[key]
+        for graph in held:
+            if graph.takes(shapes) and not graph.is_repeated(shapes):
+                return graph
+        repeated = any(graph.is_repeated(shapes) for graph in held)
+        # Memory first: what was used longest ago, and what serves any shape, goes.
+        while held and (len(held) >= _HELD[key[0]] or held[0].serves_any):
+            if held.pop(0).wasted:
+                self._wasted[key] += 1
+        pays = repeated or self._wasted[key] < CHANCES or math.prod(shapes[0]) // 3 >= LARGE
+        chosen = shapes if pays else None
+        held.append(_Graph(self._compile(*key, chosen), chosen))
+        return held[-1]
 
     def _compile(
         self, kind: GraphKind, dtype: str, precision: str, shapes: Shapes | None = None
@@ -221,23 +231,30 @@ class _Graph:
         self._shapes = shapes
         self._last = shapes
         self._repeats = 0
-        self._runs = 0
+        self._runs = 1
+
+    @property
+    def serves_any(self) -> bool:
+        """Whether it was compiled for any shapes."""
+        return self._shapes is None
 
     def takes(self, shapes: Shapes) -> bool:
-        """Whether it was compiled for these shapes, or for any; counts them."""
+        """Whether it runs these shapes; counts them if so."""
+        if self._shapes not in (None, shapes):
+            return False
         self._runs += 1
         self._repeats = self._repeats + 1 if shapes == self._last else 1
         self._last = shapes
-        return self._shapes is None or self._shapes == shapes
+        return True
 
     def is_repeated(self, shapes: Shapes) -> bool:
         """Whether it is for any shapes, and these came so often that it pays to compile."""
-        return self._shapes is None and self._last == shapes and self._repeats > REPEATS
+        return self.serves_any and self._last == shapes and self._repeats > REPEATS
 
     @property
     def wasted(self) -> bool:
         """Whether it was compiled for shapes that came too seldom."""
-        return self._shapes is not None and self._runs < REPEATS
+        return not self.serves_any and self._runs < REPEATS
 
 
 def _needs_fp32(pixels: Pixels) -> bool:

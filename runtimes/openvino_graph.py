@@ -196,7 +196,7 @@ def _consumers(node: Any) -> list[Any]:
 
 def _least_side(model: openvino.Model) -> int:
     sides = (min(node.get_output_shape(0)[2:]) for node in _nodes(model, "Convolution"))
-    return max(sides, default=0)
+    return max(sides, default=_LEAST_SIDE)
 
 
 def _over_frame(reduction: Any) -> bool:

@@ -180,7 +180,9 @@ def _open_openvino(artifact: Artifact, precision: str, device: str, reason: str)
         runtime=runtime,
         network=manifest.network,
         weights=manifest.weights,
-        halos=load_halos(manifest.weights, manifest.scale, manifest.receptive_field),
+        halos=load_halos(
+            manifest.weights, manifest.scale, manifest.receptive_field, runtime.precision
+        ),
         reason=_describe(runtime, reason),
     )
 
@@ -216,7 +218,9 @@ def _open_engines(
         runtime=runtime,
         network=manifest.network,
         weights=manifest.weights,
-        halos=load_halos(manifest.weights, manifest.scale, manifest.receptive_field),
+        halos=load_halos(
+            manifest.weights, manifest.scale, manifest.receptive_field, runtime.precision
+        ),
         reason=_describe(runtime, reason),
     )
 
@@ -259,7 +263,9 @@ def _open_weights(path: Path, settings: RuntimeSettings) -> OpenedModel:
         runtime=runtime,
         network=loaded.config.name,
         weights=loaded.digest,
-        halos=load_halos(loaded.digest, scale, loaded.config.receptive_field(scale)),
+        halos=load_halos(
+            loaded.digest, scale, loaded.config.receptive_field(scale), runtime.precision
+        ),
         reason=_describe(runtime, chosen),
     )
 

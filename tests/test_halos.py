@@ -32,6 +32,13 @@ def test_what_the_receptive_field_cannot_do_is_not_asked_of_smaller_halos() -> N
     assert Halos(34, rows).rendering("exact", 8) == 16
 
 
+def test_int8_reads_further_where_tiles_are_to_be_the_frame() -> None:
+    halos = Halos(34, (*MEASURED, HaloMeasurement(34, 150.0, 1e-6, 0.0, 1e-9)), least=24)
+    assert (halos.rendering("exact", 8), halos.rendering("fast", 8)) == (34, 8)
+    assert halos.statistic(8) == 24
+    assert (Halos(10, least=24).rendering("exact", 8), Halos(10, least=24).statistic(8)) == (10, 10)
+
+
 def test_16_bits_keep_the_receptive_field() -> None:
     assert Halos(34, MEASURED).rendering("exact", 16) == 34
 
@@ -54,5 +61,5 @@ def test_measurements_hold_for_the_shipped_weights_only(scale: int) -> None:
     assert measured[-1].halo == field
     # A wider halo never agrees less.
     assert [row.psnr for row in measured] == sorted(row.psnr for row in measured)
-    assert load_halos("another network", scale, field) == Halos(field)
+    assert load_halos("another network", scale, field, "fp32") == Halos(field)
     opened.runtime.close()
