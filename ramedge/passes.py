@@ -30,8 +30,8 @@ HALF_TOLERANCE = 1e-3
 a level of 255, bfloat16's own rounding by tenths."""
 
 INT8_TOLERANCE = 5e-5
-"""The same in INT8, where what is missing turns roundings, and each of them others: with this, tiles
-agree with the frame to 60 dB or more."""
+"""The same in INT8, where what is missing turns roundings, and each of them others: with this,
+tiles agree with the frame to 60 dB or more."""
 
 _SAMPLE_SIDE = 32
 _SAMPLE_SHARE = 8

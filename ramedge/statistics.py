@@ -122,6 +122,14 @@ def attention_change(first: Values, second: Values) -> float:
     return float(np.abs(_sigmoid(first) - _sigmoid(second)).max())
 
 
+def attention_deviation(first: Values, second: Values) -> float:
+    """Root mean square difference of the channel attention between two sets of logits.
+
+    What it does to the picture goes with it: one channel that moves far moves the picture little.
+    """
+    return float(np.sqrt(np.square(_sigmoid(first) - _sigmoid(second)).mean()))
+
+
 def _sigmoid(logits: Values) -> Values:
     result: Values = 0.5 * (1.0 + np.tanh(0.5 * logits))
     return result

@@ -13,12 +13,13 @@ from ramedge.halos import Halos
 from ramedge.media.frames import Pixels
 from ramedge.passes import AttentionSolver, TileMode, expected_passes
 from ramedge.runtimes.base import Runtime
-from ramedge.statistics import Values, attention_change, merge
+from ramedge.statistics import Values, attention_change, attention_deviation, merge
 from ramedge.tiling import Tile, TilePlan
 
 CUT = 0.005
-"""Change of the attention (0 to 1) from one frame to the next above which a frame is done anew:
-cuts (0.18 and more were seen), and so much movement that following would fall below 70 dB."""
+"""Root mean square change of the attention (0 to 1) from one frame to the next above which a frame is
+done anew: cuts, and so much movement that following would fall below 70 dB. On three clips 0.0057
+left 70.1 dB, 0.0040 70.9, 0.0022 72.7 and 0.0010 76.5."""
 
 OnTile = Callable[[int, int], None]
 
@@ -103,7 +104,7 @@ class FrameTiler(Tiler):
             bands = self._render(pixels, plan, start, _Count(plan, 1, on_tile))
             result = _assembled(bands, pixels, self._scale)
             assert self._before is not None
-            if attention_change(start, self._before) <= CUT:
+            if attention_deviation(start, self._before) <= CUT:
                 return result
             # A cut: this frame anew, from what was just seen of it.
         return super().upscale(pixels, side, on_tile)

@@ -17,6 +17,7 @@ from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
 from ramedge.runtimes.openvino import OpenVinoRuntime
 from ramedge.runtimes.select import PrecisionName, RuntimeSettings
 from ramedge.runtimes.torch import TorchRuntime
+from ramedge.samples import PHOTOS, sample_photo
 from ramedge.upscale import Upscaler
 from ramedge.weights import shipped_artifact, shipped_weights
 
@@ -62,12 +63,27 @@ def test_patterns_keep_their_brightness_and_grey(scale: int, precision: Precisio
             assert np.abs(tint).max() < 10, (name, tint)
 
 
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_tiles_of_less_than_fp32_agree_with_the_whole_frame(precision: PrecisionName) -> None:
+    """Half precision and INT8 round tiles as they round the frame: the attention is the same."""
+    with Image.open(sample_photo(PHOTOS[1])) as opened:
+        pixels = np.asarray(opened.convert("RGB"))[90:240, 120:320]
+    settings = RuntimeSettings(precision=precision)
+    with Upscaler(settings, tile=64) as tiled, Upscaler(settings, tile=0) as whole:
+        difference = tiled.upscale(pixels).astype(float) - whole.upscale(pixels)
+    assert -10 * np.log10(max((difference**2).mean(), 1e-9) / 255**2) >= 60
+
+
 def test_exports_agree_with_pytorch_on_set14(shared: Path) -> None:
     reference = TorchRuntime(load_weights(shipped_weights(2)).network, "fp32", "cpu")
     candidates = {
         "openvino fp32": (
             OpenVinoRuntime(shipped_artifact(2, "fp32") / "model.onnx", 2, "fp32").infer_float,
             80.0,
+        ),
+        "openvino half": (
+            OpenVinoRuntime(shipped_artifact(2, "fp32") / "model.onnx", 2, "auto").infer_float,
+            60.0,
         ),
         "fp16": (OnnxRuntimeSession(shipped_artifact(2, "fp16") / "model.onnx").infer_float, 50.0),
     }

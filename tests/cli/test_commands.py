@@ -69,6 +69,8 @@ def test_train_export_and_upscale_hang_together(
         (("--attention", "magic"), "Unknown attention"),
         (("--data", "/nonexistent"), "No such folder"),
         (("--learning-rate", "-1"), "positive"),
+        (("--decay", "1.5"), "a share of the steps"),
+        (("--decay", "0.5", "--recipe", "paper"), "belongs to fast"),
     ],
 )
 def test_impossible_training(ramedge, photo_folder: Path, tmp_path: Path, options, message) -> None:

@@ -13,9 +13,10 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(2, 3, 8, 8, generator=generator), torch.rand(2, 3, 8, 8, generator=generator)
 
 
-def test_l1_and_charbonnier_by_hand(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_l1_l2_and_charbonnier_by_hand(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     difference = (pair[0] - pair[1]).numpy().astype(np.float64)
     assert LOSSES["l1"](*pair).item() == pytest.approx(np.abs(difference).mean(), rel=1e-5)
+    assert LOSSES["l2"](*pair).item() == pytest.approx((difference**2).mean(), rel=1e-5)
     expected = np.sqrt(difference**2 + CHARBONNIER_EPSILON**2).mean()
     assert LOSSES["charbonnier"](*pair).item() == pytest.approx(expected, rel=1e-5)
 

@@ -72,7 +72,14 @@ def test_ema_forgets_its_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"patch": 0}, {"batch": 0}, {"learning_rate": float("nan")}, {"ema": 1.0}]
+    "change",
+    [
+        {"patch": 0},
+        {"batch": 0},
+        {"learning_rate": float("nan")},
+        {"ema": 1.0},
+        {"decay_fraction": 1.1},
+    ],
 )
 def test_impossible_recipes_are_refused(change: dict) -> None:
     settings = {
