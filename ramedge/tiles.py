@@ -17,9 +17,9 @@ from ramedge.statistics import Values, attention_change, attention_deviation, me
 from ramedge.tiling import Tile, TilePlan
 
 CUT = 0.005
-"""Root mean square change of the attention (0 to 1) from one frame to the next above which a frame is
-done anew: cuts, and so much movement that following would fall below 70 dB. On three clips 0.0057
-left 70.1 dB, 0.0040 70.9, 0.0022 72.7 and 0.0010 76.5."""
+"""Root mean square change of the attention (0 to 1) from one frame to the next above which a frame
+is done anew: cuts, and so much movement that following would fall below 70 dB. On three clips
+0.0057 left 70.1 dB, 0.0040 70.9, 0.0022 72.7 and 0.0010 76.5."""
 
 OnTile = Callable[[int, int], None]
 
