@@ -19,7 +19,7 @@ MIN_TILE = 16
 
 _STEP = 16
 _LARGEST_TILE = 2048
-_PROBE_SIDE = 96
+_PROBE_SIDE = 176
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,14 @@ def describe_plan(budget: TileBudget, plan: TilePlan, runtime: Runtime, pixels: 
 
     The time is that of a small part of the frame, run twice, times the pixels to run.
     """
-    # No larger than a tile: where memory is scarce, more would not fit.
-    part = pixels[: min(_PROBE_SIDE, plan.source_height), : min(_PROBE_SIDE, plan.source_width)]
-    probe: Pixels = np.ascontiguousarray(part)  # type: ignore[assignment]
-    rendering = _source_pixels(plan) * _seconds_per_pixel(budget, runtime, probe, "tile")
+    each = _seconds_per_pixel(budget, runtime, _probe(plan, pixels), "tile")
+    rendering = _source_pixels(plan) * each
     what, time_needed = "no passes of statistics", f"{_duration(rendering)} a frame"
     if budget.mode != "fast":
-        each = _seconds_per_pixel(budget, runtime, probe, "statistics")
+        before = budget.statistic_plan(plan)
+        each = _seconds_per_pixel(budget, runtime, _probe(before, pixels), "statistics")
         passes = expected_passes(budget.bits, budget.precision)
-        statistic = passes * _source_pixels(budget.statistic_plan(plan)) * each
+        statistic = passes * _source_pixels(before) * each
         what = f"about {passes} {'pass' if passes == 1 else 'passes'} of statistics"
         time_needed = f"{_duration(rendering + statistic)} a frame"
         if budget.mode == "follow":
@@ -106,6 +105,16 @@ def describe_plan(budget: TileBudget, plan: TilePlan, runtime: Runtime, pixels: 
         f"{plan.count} tiles of {plan.tile} pixels with a halo of {plan.halo}, {what}: "
         f"about {time_needed}, {memory:.0f} MiB for the network."
     )
+
+
+def _probe(plan: TilePlan, pixels: Pixels) -> Pixels:
+    """A tile of the plan, for which the graph is compiled anyway, or a part of a larger one.
+
+    No larger than a tile: where memory is scarce, more would not fit.
+    """
+    height, width = min(_PROBE_SIDE, plan.source_height), min(_PROBE_SIDE, plan.source_width)
+    probe: Pixels = np.ascontiguousarray(pixels[:height, :width])  # type: ignore[assignment]
+    return probe
 
 
 def _source_pixels(plan: TilePlan) -> int:
