@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ramedge.errors import OutputError
+
 if TYPE_CHECKING:
     import openvino
 
@@ -47,6 +49,9 @@ def prepare(
         model: graph kind `frame`, `tile` or `statistics`.
         half: whether it is to run in half precision, alone or around int8.
         shapes: of the inputs, in their order; without them only what needs no shape is done.
+
+    Raises:
+        OutputError: the temporary folder cannot hold a copy of the model, some MB.
     """
     model = model.clone()
     if shapes is not None:
@@ -167,13 +172,22 @@ def _in_single_precision(
     """The model with `nodes` marked as precise, which a half-precision hint leaves in FP32.
 
     The mark is an attribute of OpenVINO's IR that its Python objects cannot carry.
+
+    Raises:
+        OutputError: the temporary folder cannot hold the IR.
     """
     import openvino
 
     names = {node.get_friendly_name() for node in nodes}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.xml"
-        openvino.save_model(model, path, compress_to_fp16=False)
+        try:
+            openvino.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError:
+            raise OutputError(
+                f"No room for 5 MB in the temporary folder {tempfile.gettempdir()}: "
+                "free some there, or name another in TMPDIR."
+            ) from None
         document = ET.parse(path)  # noqa: S314  # written by OpenVINO just now
         weights = path.with_suffix(".bin").read_bytes()
     for layer in document.iter("layer"):
