@@ -117,7 +117,9 @@ def test_an_engine_is_built_then_found_then_listed_then_pruned(ramedge, cache_ho
     assert (first.code, second.code) == (0, 0), first.err
     assert "built in" in first.out
     assert "from the cache" in second.out
-    assert "34 give HALF" in first.out
+    # Head, 20 and 10 depth-wise ones in blocks, body, collapsed tail, and the rim's four strips of
+    # two layers and of the tail; two layers of each attention and the picture's own way.
+    assert "21 give FLOAT, 45 give HALF" in first.out
     listed = ramedge("engines", "list")
     assert "1 engine in" in listed.out
     assert "1x1/360x640/720x1280" in listed.out
