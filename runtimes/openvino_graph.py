@@ -185,7 +185,7 @@ def _in_single_precision(
             openvino.save_model(model, path, compress_to_fp16=False)
         except RuntimeError:
             raise OutputError(
-                f"No room for 5 MB in the temporary folder {tempfile.gettempdir()}: "
+                f"No room for a copy of the model in the temporary folder {tempfile.gettempdir()}: "
                 "free some there, or name another in TMPDIR."
             ) from None
         document = ET.parse(path)  # noqa: S314  # written by OpenVINO just now
