@@ -19,17 +19,21 @@ import numpy as np
 
 from ramedge.machine import describe_machine
 
-KINDS = ("frame", "tile", "statistics")
+KINDS = ("frame", "tile", "statistics", "blocks")
 PROGRAM = """
-import resource, sys
+import sys
 import numpy as np
-from ramedge.memory import resident_bytes
+from ramedge.memory import peak_resident_bytes, resident_bytes
 from ramedge.runtimes.select import RuntimeSettings, open_model
 from ramedge.tiling import Window
+from ramedge.runtimes.base import Features
 kind, scale, precision, side = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3)).astype(np.uint8)
 runtime = open_model(RuntimeSettings(scale=scale, precision=precision)).runtime
 logits = np.zeros(runtime.excitation.shape)
+blocks, channels = logits.shape
+features = np.ones((channels, side, side), runtime.feature_type(pixels.dtype))
+features = Features(features, features)
 interior = Window(0, 0, side, side)
 before = resident_bytes()
 for _ in range(2):
@@ -37,9 +41,14 @@ for _ in range(2):
         runtime.infer(pixels[None])
     elif kind == "tile":
         runtime.infer_tile(pixels, logits, interior)
+    elif kind == "blocks":
+        runtime.begin(pixels, interior)
+        for block in range(1, blocks):
+            runtime.advance(block, features, logits, interior)
+        runtime.finish(features, logits, pixels)
     else:
         runtime.infer_statistic(pixels, logits, interior)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = peak_resident_bytes()
 print(peak - before, runtime.precision)
 """
 
@@ -61,7 +70,7 @@ def main() -> None:
     sides = arguments.side or [128, 256, 384, 512]
     rows = []
     for scale in arguments.scale or (2, 3, 4):
-        for wanted in arguments.precision or ("fp32", "fp16"):
+        for wanted in arguments.precision or ("fp32", "fp16", "int8"):
             for kind in KINDS:
                 measured = [grown(kind, scale, wanted, side) for side in sides]
                 peaks = [bytes_ for bytes_, _ in measured]

@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ramedge.blockwise import BLOCK_HALO, BlockRunner, waiting_rows
 from ramedge.halos import Halos
 from ramedge.media.frames import Pixels
 from ramedge.memory import network_bytes
 from ramedge.passes import TileMode, expected_passes
 from ramedge.runtimes.base import Runtime
-from ramedge.tiling import TilePlan, Window
+from ramedge.tiling import TileChoice, TilePlan, Window
 
 MIN_TILE = 16
 """Smallest tile: around it up to 34 pixels are read on each side."""
 
 _STEP = 16
 _LARGEST_TILE = 2048
+_BLOCK_TILES = 192, 48
+"""Largest and smallest tile of a frame that is run block by block: of larger ones each block's
+graph takes more memory and no less time, of smaller ones the rim is half of the work."""
 _PROBE_SIDE = 176
 
 
@@ -29,6 +33,8 @@ class TileBudget:
     Attributes:
         precision: what the pixels at hand are computed in.
         bits: of a sample, 8 or 16.
+        feature_bytes: kept for each pixel of a frame that is run block by block, see
+            `ramedge.blockwise`; 0 where the runtime cannot.
     """
 
     scale: int
@@ -36,6 +42,7 @@ class TileBudget:
     mode: TileMode
     halos: Halos
     bits: int
+    feature_bytes: int = 0
 
     def whole_bytes(self, height: int, width: int) -> int:
         """Memory of the network for a whole frame."""
@@ -54,18 +61,38 @@ class TileBudget:
             statistic.source_height * statistic.source_width,
         )
 
-    def is_whole(self, height: int, width: int, side: int) -> bool:
-        """Whether each tile of this side (0: none) would read the whole frame."""
-        if side == 0:
+    def block_bytes(self, plan: TilePlan) -> int:
+        """Memory of the network and of the features for a frame that is run block by block."""
+        pixels = plan.source_height * plan.source_width
+        kept = (plan.height + waiting_rows(plan)) * plan.width
+        network = network_bytes("blocks", self.scale, self.precision, pixels)
+        return network + self.feature_bytes * kept
+
+    def is_whole(self, height: int, width: int, choice: TileChoice) -> bool:
+        """Whether each tile (of side 0: none) would read the whole frame."""
+        if choice.side == 0:
             return True
-        plan = self.plan(height, width, side)
+        plan = self._plan_of(height, width, choice)
         return (plan.source_height, plan.source_width) == (height, width)
 
-    def needed_bytes(self, height: int, width: int, side: int) -> int:
-        """Memory of the network for a frame in tiles of a side, or whole."""
-        if self.is_whole(height, width, side):
+    def needed_bytes(self, height: int, width: int, choice: TileChoice) -> int:
+        """Memory of the network for a frame in tiles, or whole."""
+        if self.is_whole(height, width, choice):
             return self.whole_bytes(height, width)
-        return self.tile_bytes(self.plan(height, width, side))
+        if not choice.by_block:
+            return self.tile_bytes(self.plan(height, width, choice.side))
+        needed = self.block_bytes(self.block_plan(height, width, choice.side))
+        if self.mode == "follow":  # only some frames are run block by block
+            needed += self.tile_bytes(self.plan(height, width, choice.side))
+        return needed
+
+    def _plan_of(self, height: int, width: int, choice: TileChoice) -> TilePlan:
+        make = self.block_plan if choice.by_block else self.plan
+        return make(height, width, choice.side)
+
+    def block_plan(self, height: int, width: int, side: int) -> TilePlan:
+        """Tiles of a side, of a frame that is run block by block."""
+        return TilePlan(height, width, side, BLOCK_HALO)
 
     def plan(self, height: int, width: int, side: int) -> TilePlan:
         """Tiles of a side, with the halo that the mode needs."""
@@ -75,23 +102,51 @@ class TileBudget:
         """The same tiles in the passes of statistics."""
         return TilePlan(plan.height, plan.width, plan.tile, self.halos.statistic(self.bits))
 
-    def largest_tile(self, height: int, width: int, budget: float) -> int:
-        """Largest side whose tiles fit into `budget` bytes, `MIN_TILE` where none does."""
+    def with_features(self, height: int, width: int, side: int, budget: float) -> TileChoice:
+        """Tiles of a side, run block by block where that fits into `budget` bytes."""
+        choice = TileChoice(side, by_block=self._can_keep_features)
+        if side and self.needed_bytes(height, width, choice) > budget:
+            choice = TileChoice(side)
+        return choice
+
+    @property
+    def _can_keep_features(self) -> bool:
+        return self.feature_bytes > 0 and self.mode != "fast"
+
+    def best_tiles(self, height: int, width: int, budget: float) -> TileChoice:
+        """What is fastest among what fits into `budget` bytes, `MIN_TILE` where nothing does."""
+        choices: list[TileChoice] = []
+        if self._can_keep_features and self.mode == "exact":
+            largest, smallest = _BLOCK_TILES
+            choices += [TileChoice(s, by_block=True) for s in range(largest, smallest - 1, -_STEP)]
         largest = min(_LARGEST_TILE, -(-max(height, width) // _STEP) * _STEP)
-        sides = range(largest, MIN_TILE, -_STEP)
-        fitting = (s for s in sides if self.needed_bytes(height, width, s) <= budget)
-        return next(fitting, MIN_TILE)
+        choices += [TileChoice(side) for side in range(largest, MIN_TILE, -_STEP)]
+        fitting = (c for c in choices if self.needed_bytes(height, width, c) <= budget)
+        found = next(fitting, TileChoice(MIN_TILE))
+        return found if found.by_block else self.with_features(height, width, found.side, budget)
 
 
-def describe_plan(budget: TileBudget, plan: TilePlan, runtime: Runtime, pixels: Pixels) -> str:
+def describe_plan(
+    budget: TileBudget, height: int, width: int, tiles: TileChoice, runtime: Runtime, pixels: Pixels
+) -> str:
     """One line: tiles, halo, passes, and an estimate of time and memory.
 
     The time is that of a small part of the frame, run twice, times the pixels to run.
     """
-    each = _seconds_per_pixel(budget, runtime, _probe(plan, pixels), "tile")
-    rendering = _source_pixels(plan) * each
-    what, time_needed = "no passes of statistics", f"{_duration(rendering)} a frame"
-    if budget.mode != "fast":
+    memory = budget.needed_bytes(height, width, tiles) / 2**20
+    plan = budget.plan(height, width, tiles.side)
+    if tiles.by_block and budget.mode == "exact":
+        plan = budget.block_plan(height, width, tiles.side)
+        what = "one block after another"
+        seconds = _source_pixels(plan) * _block_seconds_per_pixel(runtime, _probe(plan, pixels))
+        time_needed = f"{_duration(seconds)} a frame"
+    elif budget.mode == "fast":
+        what = "no passes of statistics"
+        each = _seconds_per_pixel(budget, runtime, _probe(plan, pixels), "tile")
+        time_needed = f"{_duration(_source_pixels(plan) * each)} a frame"
+    else:
+        each = _seconds_per_pixel(budget, runtime, _probe(plan, pixels), "tile")
+        rendering = _source_pixels(plan) * each
         before = budget.statistic_plan(plan)
         each = _seconds_per_pixel(budget, runtime, _probe(before, pixels), "statistics")
         passes = expected_passes(budget.bits, budget.precision)
@@ -100,10 +155,9 @@ def describe_plan(budget: TileBudget, plan: TilePlan, runtime: Runtime, pixels: 
         time_needed = f"{_duration(rendering + statistic)} a frame"
         if budget.mode == "follow":
             time_needed += f", {_duration(rendering)} where it follows another"
-    memory = budget.tile_bytes(plan) / 2**20
     return (
-        f"{plan.count} tiles of {plan.tile} pixels with a halo of {plan.halo}, {what}: "
-        f"about {time_needed}, {memory:.0f} MiB for the network."
+        f"{plan.count} tiles of {plan.tile_width}×{plan.tile_height} pixels with a halo of "
+        f"{plan.halo}, {what}: about {time_needed}, {memory:.0f} MiB for the network."
     )
 
 
@@ -134,6 +188,20 @@ def _seconds_per_pixel(budget: TileBudget, runtime: Runtime, part: Pixels, kind:
             runtime.infer_statistic(part, np.zeros(runtime.excitation.shape), window)
         seconds = time.perf_counter() - started
     return seconds / (window.height * window.width)
+
+
+def _block_seconds_per_pixel(runtime: Runtime, part: Pixels) -> float:
+    assert runtime.excitation is not None
+    height, width = part.shape[:2]
+    plan = TilePlan(height, width, max(height, width), BLOCK_HALO)
+    blocks = BlockRunner(runtime, runtime.excitation)
+    seconds = 0.0
+    for _ in range(2):  # the first one compiles the graphs
+        started = time.perf_counter()
+        for _ in blocks.tiles(part, plan, lambda: None):
+            pass
+        seconds = time.perf_counter() - started
+    return seconds / float(height * width)
 
 
 def _duration(seconds: float) -> str:

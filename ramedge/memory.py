@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-
-from ramedge.runtimes.base import GraphKind
+from typing import Literal
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
@@ -22,14 +21,17 @@ _MIB = 2**20
 FIXED_BYTES = 40 * _MIB
 """What a compiled graph takes whatever its input: 31 to 36 MiB were measured."""
 
-BYTES_PER_PIXEL: Mapping[tuple[int, str], Mapping[GraphKind, int]] = MappingProxyType(
+MeasuredKind = Literal["frame", "tile", "statistics", "blocks"]
+"""Graph kinds, and all parts of the tile graph that a frame is run block by block in."""
+
+BYTES_PER_PIXEL: Mapping[tuple[int, str], Mapping[MeasuredKind, int]] = MappingProxyType(
     {
-        (2, "fp32"): {"frame": 3120, "tile": 8500, "statistics": 6412},
-        (3, "fp32"): {"frame": 5725, "tile": 11105, "statistics": 6416},
-        (4, "fp32"): {"frame": 9373, "tile": 14751, "statistics": 6412},
-        (2, "bf16"): {"frame": 1583, "tile": 6443, "statistics": 4360},
-        (3, "bf16"): {"frame": 2910, "tile": 7768, "statistics": 4360},
-        (4, "bf16"): {"frame": 4765, "tile": 9623, "statistics": 4360},
+        (2, "fp32"): {"frame": 3120, "tile": 8500, "statistics": 6412, "blocks": 20000},
+        (3, "fp32"): {"frame": 5725, "tile": 11105, "statistics": 6416, "blocks": 20000},
+        (4, "fp32"): {"frame": 9373, "tile": 14751, "statistics": 6412, "blocks": 20000},
+        (2, "bf16"): {"frame": 1583, "tile": 6443, "statistics": 4360, "blocks": 20000},
+        (3, "bf16"): {"frame": 2910, "tile": 7768, "statistics": 4360, "blocks": 20000},
+        (4, "bf16"): {"frame": 4765, "tile": 9623, "statistics": 4360, "blocks": 20000},
     }
 )
 """Peak memory of R10C64 per low-resolution pixel by scale and arithmetic: the slope of a line
@@ -38,7 +40,7 @@ through sides of 128 to 512 pixels, OpenVINO 2026.4.1 on a CPU (`benchmarks/memo
 and take a tenth less at 256 pixels."""
 
 
-def network_bytes(kind: GraphKind, scale: int, precision: str, pixels: int) -> int:
+def network_bytes(kind: MeasuredKind, scale: int, precision: str, pixels: int) -> int:
     """Peak memory of a graph that runs on so many low-resolution pixels.
 
     What was not measured (FP16 on a GPU, another runtime) counts as FP32, which needs more.

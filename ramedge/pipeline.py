@@ -194,7 +194,7 @@ def _upscale_image(
         result.notes.append("An image: --start and --frames are for videos.")
     height, width = picture.color.shape[:2]
     check_output(job.target, height * upscaler.scale, width * upscaler.scale)
-    if takes_strips(job.target) and upscaler.strip_tile(picture.color):
+    if takes_strips(job.target) and upscaler.strip_tiles(picture.color, _planes(picture)).side:
         result.notes += _write_in_strips(picture, upscaler, job.target)
     else:
         result.notes += write_image(upscale_picture(picture, upscaler), job.target)
@@ -224,16 +224,21 @@ def _write_in_strips(picture: Picture, upscaler: Upscaler, target: Path) -> tupl
             notes = write_strips(upscale_in_strips(picture, upscaler), height, target)
             return (*notes, "Written while it was made: the result never stood in memory whole.")
         except MemoryError:
-            upscaler.shrink_tile(picture.color, in_strips=True)
+            upscaler.shrink_tile(picture.color, _planes(picture))
+
+
+def _planes(picture: Picture) -> int:
+    """Images that are upscaled at the same time: the colours, and the alpha beside them."""
+    return 1 if picture.alpha is None else 2
 
 
 def upscale_in_strips(picture: Picture, upscaler: Upscaler) -> Iterator[Picture]:
     """As `upscale_picture`, but strips of the result from top to bottom, as they are made."""
-    side = upscaler.strip_tile(picture.color)
-    colors = upscaler.bands(picture.color, side)
+    tiles = upscaler.strip_tiles(picture.color, _planes(picture))
+    colors = upscaler.bands(picture.color, tiles)
     alphas: Iterator[Pixels | None] = repeat(None)
     if picture.alpha is not None:
-        alphas = map(plane_of, upscaler.bands(three_of(picture.alpha), side))
+        alphas = map(plane_of, upscaler.bands(three_of(picture.alpha), tiles))
     if picture.grey:
         colors = (three_of(plane_of(band)) for band in colors)
     for color, alpha in zip(colors, alphas, strict=False):

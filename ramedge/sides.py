@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ramedge.errors import UsageError
 from ramedge.estimate import MIN_TILE, TileBudget
 from ramedge.memory import MemoryLimit
+from ramedge.tiling import TileChoice
 
 TileOption = int | None
 """Side of a tile in low-resolution pixels, 0 for the whole frame, `None` for automatic."""
@@ -43,81 +44,86 @@ class TileSides:
         self._limited = memory is not None
         self._memory = MemoryLimit(memory)
         self._say = say
-        self._chosen: dict[tuple[TileBudget, int, int, int], int] = {}
+        self._chosen: dict[tuple[TileBudget, int, int, int], TileChoice] = {}
         self._failed = math.inf
-        self._largest = 0
+        self._largest = TileChoice(0)
 
     def start_file(self) -> None:
         """Choose anew: what is free may have changed. What failed is remembered."""
         self._chosen.clear()
 
-    def side(self, budget: TileBudget, height: int, width: int, beside: int) -> int:
-        """Side of the tiles of a frame, 0 for the whole frame.
+    def choose(self, budget: TileBudget, height: int, width: int, beside: int) -> TileChoice:
+        """Tiles of a frame.
 
         `beside` is what stands in memory beside the network: source, result, copies, in bytes.
         """
         key = budget, height, width, beside
         if key not in self._chosen:
-            side = self._choose(budget, height, width, beside)
+            choice = self._choose(budget, height, width, beside)
             # A tile that would read the whole frame is the whole frame.
-            self._chosen[key] = 0 if budget.is_whole(height, width, side) else side
+            whole = budget.is_whole(height, width, choice)
+            self._chosen[key] = TileChoice(0) if whole else choice
         return self._chosen[key]
 
-    def shrink(self, budget: TileBudget, height: int, width: int, beside: int) -> int:
-        """The side after this frame's ran out of memory: what needs half of it at most.
+    def shrink(self, budget: TileBudget, height: int, width: int, beside: int) -> TileChoice:
+        """The tiles after this frame's ran out of memory: what needs half of it at most.
 
-        Frames that need as much take it too from now on.
+        Frames that need as much take them too from now on.
 
         Raises:
-            MemoryError: it is as small as can be.
+            MemoryError: they are as small as can be.
         """
-        side = self.side(budget, height, width, beside)
-        needed = budget.needed_bytes(height, width, side)
-        smaller = budget.largest_tile(height, width, needed / 2)
+        choice = self.choose(budget, height, width, beside)
+        needed = budget.needed_bytes(height, width, choice)
+        smaller = budget.best_tiles(height, width, needed / 2)
         whole = budget.is_whole(height, width, smaller)
         if whole or budget.needed_bytes(height, width, smaller) > needed / 2:
             # What was measured, on another device perhaps, says that no tile does: try.
-            smaller = _half(side or max(height, width))
-            while smaller and budget.is_whole(height, width, smaller):
-                smaller = _half(smaller)
-        if smaller < MIN_TILE or smaller == side:
+            smaller = TileChoice(_half(choice.side or max(height, width)))
+            while smaller.side and budget.is_whole(height, width, smaller):
+                smaller = TileChoice(_half(smaller.side))
+        if smaller.side < MIN_TILE or smaller == choice:
             raise MemoryError
         self._failed = min(self._failed, needed)
         self._largest = smaller
         self._chosen.clear()
         return smaller
 
-    def _choose(self, budget: TileBudget, height: int, width: int, beside: int) -> int:
+    def _choose(self, budget: TileBudget, height: int, width: int, beside: int) -> TileChoice:
         free = max(0.0, self._memory.free_bytes() - beside)
-        side = self._wanted
-        if side is None:
-            side = self._fitting(budget, height, width, free)
-        elif self._limited and (needed := budget.needed_bytes(height, width, side)) > free:
-            self._say(
-                f"This --tile needs about {needed / _MIB:.0f} MiB, more than the "
-                f"{free / _MIB:.0f} MiB that --memory leaves: --tile auto keeps to it."
-            )
-        if budget.needed_bytes(height, width, side) >= self._failed:
-            side = min(side, self._largest) if side else self._largest
+        if self._wanted is None:
+            choice = self._fitting(budget, height, width, free)
+        else:
+            choice = budget.with_features(height, width, self._wanted, free)
+            needed = budget.needed_bytes(height, width, choice)
+            if self._limited and needed > free:
+                self._say(
+                    f"This --tile needs about {needed / _MIB:.0f} MiB, more than the "
+                    f"{free / _MIB:.0f} MiB that --memory leaves: --tile auto keeps to it."
+                )
+        if budget.needed_bytes(height, width, choice) >= self._failed:
+            side = min(choice.side, self._largest.side) if choice.side else self._largest.side
+            choice = TileChoice(side, choice.by_block and self._largest.by_block)
             self._say(f"Memory ran out: tiles of {side} pixels at most.")
-        return side
+        return choice
 
-    def _fitting(self, budget: TileBudget, height: int, width: int, free: float) -> int:
+    def _fitting(self, budget: TileBudget, height: int, width: int, free: float) -> TileChoice:
         whole = budget.whole_bytes(height, width)
         if whole <= free:
-            return 0
-        side = budget.largest_tile(height, width, free)
-        needed = budget.needed_bytes(height, width, side)
+            return TileChoice(0)
+        choice = budget.best_tiles(height, width, free)
+        needed = budget.needed_bytes(height, width, choice)
         if needed > free and whole <= needed:
-            side, needed = 0, whole  # the frame is so small that tiles of it need more
-        if side:
+            # The frame is so small that tiles of it need more.
+            choice, needed = TileChoice(0), whole
+        if choice.side:
             self._say(f"{width}×{height} does not fit in {free / _MIB:.0f} MiB of memory whole.")
         if needed > free:
             self._say(
                 f"This needs about {needed / _MIB:.0f} MiB of memory whatever the tiles, more than "
                 f"the {free / _MIB:.0f} MiB left."
             )
-        return side
+        return choice
 
 
 def _half(side: int) -> int:

@@ -5,7 +5,7 @@ Pure numpy, FP64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -62,6 +62,15 @@ def merge(statistics: Iterable[Statistic]) -> Statistic:
     return reduce(Statistic.merged, statistics)
 
 
+def stack(blocks: Sequence[Statistic]) -> Statistic:
+    """One statistic of the same pixels from those of single blocks, R = 1 each."""
+    return Statistic(
+        blocks[0].count,
+        np.concatenate([block.mean for block in blocks]),
+        np.concatenate([block.m2 for block in blocks]),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelExcitation:
     """The two layers of each block from variance to attention logits (paper, Eq. 6).
@@ -81,6 +90,13 @@ class ChannelExcitation:
         """Blocks R and channels C."""
         blocks, channels = self.bias2.shape
         return blocks, channels
+
+    def block(self, index: int) -> ChannelExcitation:
+        """The layers of one block, from 0, with R = 1."""
+        only = slice(index, index + 1)
+        return ChannelExcitation(
+            self.weight1[only], self.bias1[only], self.weight2[only], self.bias2[only]
+        )
 
     def logits(self, variance: Values) -> Values:
         """fc2(relu(fc1(variance))), `[R, C]` → `[R, C]`."""
@@ -117,19 +133,12 @@ def load_excitation(path: Path) -> ChannelExcitation:
     return ChannelExcitation(weight1, bias1, weight2, bias2)
 
 
-def attention_change(first: Values, second: Values) -> float:
-    """Largest difference of the channel attention σ(logits) between two sets of logits."""
-    return float(np.abs(_sigmoid(first) - _sigmoid(second)).max())
-
-
-def attention_deviation(first: Values, second: Values) -> float:
-    """Root mean square difference of the channel attention between two sets of logits.
-
-    What it does to the picture goes with it: one channel that moves far moves the picture little.
-    """
-    return float(np.sqrt(np.square(_sigmoid(first) - _sigmoid(second)).mean()))
-
-
-def _sigmoid(logits: Values) -> Values:
+def attention(logits: Values) -> Values:
+    """The channel attention σ(logits), 0 to 1."""
     result: Values = 0.5 * (1.0 + np.tanh(0.5 * logits))
     return result
+
+
+def attention_change(first: Values, second: Values) -> float:
+    """Largest difference of the channel attention σ(logits) between two sets of logits."""
+    return float(np.abs(attention(first) - attention(second)).max())

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
 
+from ramedge.blockwise import BLOCK_HALO, BlockRunner
 from ramedge.errors import UsageError
 from ramedge.halos import Halos
 from ramedge.media.frames import Pixels
-from ramedge.passes import AttentionSolver, TileMode, expected_passes
+from ramedge.passes import AttentionSolver, Solved, TileMode, expected_passes
 from ramedge.runtimes.base import Runtime
-from ramedge.statistics import Values, attention_change, attention_deviation, merge
-from ramedge.tiling import Tile, TilePlan
+from ramedge.statistics import Statistic, Values, attention, attention_change, merge
+from ramedge.tiling import Tile, TileChoice, TilePlan
 
 CUT = 0.0025
-"""Root mean square change of the attention (0 to 1) from one frame to the next above which a frame
-is done anew: cuts, and so much movement that following would fall below 70 dB. On three clips
-240 pixels wide 0.0057 left 70.1 dB, 0.0040 70.9, 0.0022 72.7 and 0.0010 76.5; at 160 pixels as much
-as 0.005 left 68.5 and 0.0035 69.8."""
+"""Root mean square over tiles, blocks and channels of what the attention (0 to 1) of a followed
+frame was off, above which it is done anew: cuts, and so much movement that following would fall
+below 70 dB. On three clips 240 pixels wide 0.0057 left 70.1 dB, 0.0040 70.9, 0.0022 72.7 and 0.0010
+76.5; at 160 pixels as much as 0.005 left 68.5 and 0.0035 69.8."""
 
 OnTile = Callable[[int, int], None]
 
@@ -36,15 +39,15 @@ class Tiler(ABC):
         self._halos = halos
         self._mode = mode
 
-    def upscale(self, pixels: Pixels, side: int, on_tile: OnTile) -> Pixels:
-        """`[H, W, 3]` uint8 or uint16 → `[s·H, s·W, 3]`, in tiles of `side` pixels.
+    def upscale(self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile) -> Pixels:
+        """`[H, W, 3]` uint8 or uint16 → `[s·H, s·W, 3]`, in tiles.
 
         `on_tile` is told how many tiles were run, and how many there may be.
         """
-        return _assembled(self.bands(pixels, side, on_tile), pixels, self._scale)
+        return _assembled(self.bands(pixels, tiles, on_tile), pixels, self._scale)
 
     @abstractmethod
-    def bands(self, pixels: Pixels, side: int, on_tile: OnTile) -> Iterator[Pixels]:
+    def bands(self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile) -> Iterator[Pixels]:
         """As `upscale`, but the rows that are done, `[rows, s·W, 3]` each, from top to bottom."""
 
     def reset(self) -> None:  # noqa: B027  # not every way of tiling remembers a frame
@@ -63,16 +66,18 @@ class LoneTiler(Tiler):
         super().__init__(scale, halos, "fast")
         self._infer = infer
 
-    def bands(self, pixels: Pixels, side: int, on_tile: OnTile) -> Iterator[Pixels]:  # noqa: D102
-        plan = self._plan(pixels, side)
+    def bands(  # noqa: D102
+        self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile
+    ) -> Iterator[Pixels]:
+        plan = self._plan(pixels, tiles.side)
         count = _Count(plan, 1, on_tile)
 
-        def upscale(tile: Tile) -> Pixels:
-            result = self._infer(pixels[tile.source.slices])
-            count.one()
-            return result
+        def upscaled() -> Iterator[tuple[Tile, Pixels]]:
+            for tile in plan:
+                yield tile, self._infer(pixels[tile.source.slices])
+                count.one()
 
-        return _stitched(plan, self._scale, upscale)
+        return _stitched(plan, self._scale, upscaled())
 
 
 class FrameTiler(Tiler):
@@ -90,68 +95,149 @@ class FrameTiler(Tiler):
         self._runtime = runtime
         self._excitation = runtime.excitation
         self._solver = AttentionSolver(runtime, runtime.excitation)
-        self._before: Values | None = None
+        self._blocks = BlockRunner(runtime, runtime.excitation)
+        self._before: _Seen | None = None
         self.passes = 0
         """Passes of statistics that the last frame needed."""
+        self.followed = False
+        """Whether the last frame was done with the attention of the one before."""
 
     def reset(self) -> None:  # noqa: D102
         self._before = None
+        self._blocks.forget()
 
-    def upscale(self, pixels: Pixels, side: int, on_tile: OnTile) -> Pixels:  # noqa: D102
-        start = self._before
-        if self._mode == "follow" and start is not None:
-            self.passes = 0
-            plan = self._plan(pixels, side)
-            bands = self._render(pixels, plan, start, _Count(plan, 1, on_tile))
-            result = _assembled(bands, pixels, self._scale)
-            assert self._before is not None
-            if attention_deviation(start, self._before) <= CUT:
+    def upscale(  # noqa: D102
+        self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile
+    ) -> Pixels:
+        plan = self._plan(pixels, tiles.side)
+        self.followed = self._mode == "follow" and self._knows(plan)
+        if self.followed:
+            result = self._follow(pixels, plan, on_tile)
+            if result is not None:
                 return result
-            # A cut: this frame anew, from what was just seen of it.
-        return super().upscale(pixels, side, on_tile)
+            self.followed = False  # a cut: this frame anew
+        return super().upscale(pixels, tiles, on_tile)
 
-    def bands(self, pixels: Pixels, side: int, on_tile: OnTile) -> Iterator[Pixels]:  # noqa: D102
-        plan = self._plan(pixels, side)
+    def _knows(self, plan: TilePlan) -> bool:
+        """Whether the frame before was done in the same tiles."""
+        return self._before is not None and self._before.plan == plan
+
+    def _follow(self, pixels: Pixels, plan: TilePlan, on_tile: OnTile) -> Pixels | None:
+        """The frame with the attention of the frame before, as far as this one is not known.
+
+        Each tile takes the attention of all the tiles: of this frame those that are done, of the
+        frame before the others. `None` as soon as that turns out to be too far off.
+        """
+        assert self._before is not None
+        before = self._before.statistics
+        logits_of = self._excitation.logits
+        rest = _from_each(before)
+        given: list[Values] = []
+        seen: list[Statistic] = []
+        count = _Count(plan, 1, on_tile)
+        logits = logits_of(rest[0].variance)
+
+        def upscaled() -> Iterator[tuple[Tile, Pixels]]:
+            nonlocal logits
+            done: Statistic | None = None
+            for index, tile in enumerate(plan):
+                given.append(attention(logits))
+                result, statistic = self._run(pixels, tile, logits)
+                seen.append(statistic)
+                done = statistic if done is None else done.merged(statistic)
+                others = rest[index + 1 : index + 2]
+                logits = logits_of(merge([done, *others]).variance)
+                count.one()
+                yield tile, result
+
+        bands = []
+        for band in _stitched(plan, self._scale, upscaled()):
+            bands.append(band)
+            off = np.square(np.stack(given) - attention(logits)).mean(axis=(1, 2))
+            if off.sum() > CUT**2 * plan.count:
+                self._before = _Seen(plan, seen + before[len(seen) :])
+                return None
+        self.passes = 0
+        self._before = _Seen(plan, seen)
+        return _assembled(iter(bands), pixels, self._scale)
+
+    def bands(  # noqa: D102
+        self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile
+    ) -> Iterator[Pixels]:
+        if tiles.by_block:
+            yield from self._by_block(pixels, tiles.side, on_tile)
+            return
+        plan = self._plan(pixels, tiles.side)
         bits = 8 * pixels.dtype.itemsize
         passes = expected_passes(bits, self._runtime.precision)
         count = _Count(plan, passes + 1, on_tile)
         statistic_halo = self._halos.statistic(bits)
-        statistic_plan = TilePlan(plan.height, plan.width, side, statistic_halo)
-        solved = self._solver.solve(pixels, statistic_plan, self._before, count.one)
+        statistic_plan = TilePlan(plan.height, plan.width, tiles.side, statistic_halo)
+        start = None if self._before is None else self._logits(self._before)
+        solved = self._solver.solve(pixels, statistic_plan, start, count.one)
         self.passes = solved.passes
-        yield from self._render(pixels, plan, solved.logits, count)
-        assert self._before is not None
+        seen: list[Statistic] = []
+        yield from _stitched(plan, self._scale, self._render(pixels, plan, solved, seen, count))
+        self._before = _Seen(plan, seen)
         if solved.passes == 1:  # the rendering saw what a second pass would have seen
-            change = attention_change(solved.logits, self._before)
+            change = attention_change(solved.logits, self._logits(self._before))
             self._solver.learn(solved.first_change, change)
 
+    def _by_block(self, pixels: Pixels, side: int, on_tile: OnTile) -> Iterator[Pixels]:
+        """Bands of the upscaled frame, one block of the network after another."""
+        self.passes = 0
+        plan = TilePlan(pixels.shape[0], pixels.shape[1], side, BLOCK_HALO)
+        count = _Count(plan, self._excitation.shape[0] + 1, on_tile)
+        yield from _stitched(plan, self._scale, self._blocks.tiles(pixels, plan, count.one))
+        self._before = _Seen(self._plan(pixels, side), self._blocks.statistics)
+
     def _render(
-        self, pixels: Pixels, plan: TilePlan, logits: Values, count: _Count
-    ) -> Iterator[Pixels]:
-        """Bands of the upscaled frame; then `_before` is what its tiles' statistic gives."""
-        statistics = []
-
-        def upscale(tile: Tile) -> Pixels:
-            interior = tile.interior.within(tile.source)
-            part = pixels[tile.source.slices]
-            upscaled, statistic = self._runtime.infer_tile(part, logits, interior)
-            statistics.append(statistic)
+        self,
+        pixels: Pixels,
+        plan: TilePlan,
+        solved: Solved,
+        seen: list[Statistic],
+        count: _Count,
+    ) -> Iterator[tuple[Tile, Pixels]]:
+        """Each tile with the same attention; `seen` takes the tiles' statistics."""
+        for tile in plan:
+            result, statistic = self._run(pixels, tile, solved.logits)
+            seen.append(statistic)
             count.one()
-            return upscaled
+            yield tile, result
 
-        yield from _stitched(plan, self._scale, upscale)
-        self._before = self._excitation.logits(merge(statistics).variance)
+    def _run(self, pixels: Pixels, tile: Tile, logits: Values) -> tuple[Pixels, Statistic]:
+        interior = tile.interior.within(tile.source)
+        return self._runtime.infer_tile(pixels[tile.source.slices], logits, interior)
+
+    def _logits(self, seen: _Seen) -> Values:
+        return self._excitation.logits(merge(seen.statistics).variance)
 
 
-def _stitched(plan: TilePlan, scale: int, upscale: Callable[[Tile], Pixels]) -> Iterator[Pixels]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is known of a frame: the statistic of each of its tiles."""
+
+    plan: TilePlan
+    statistics: list[Statistic]
+
+
+def _from_each(statistics: list[Statistic]) -> list[Statistic]:
+    """Of each tile and all after it together."""
+    return list(accumulate(reversed(statistics), Statistic.merged))[::-1]
+
+
+def _stitched(
+    plan: TilePlan, scale: int, upscaled: Iterator[tuple[Tile, Pixels]]
+) -> Iterator[Pixels]:
     """Rows of tiles as bands `[rows, s·W, 3]`, from top to bottom.
 
-    `upscale` is given a tile and returns its whole `source`, `scale` times as large.
+    `upscaled` gives each tile of the plan and its whole `source`, `scale` times as large.
     """
     parts: list[Pixels] = []
-    for tile in plan:
+    for tile, result in upscaled:
         kept = tile.interior.within(tile.source).scaled(scale)
-        parts.append(upscale(tile)[kept.slices])
+        parts.append(result[kept.slices])
         if tile.interior.right == plan.width:
             yield cast("Pixels", np.concatenate(parts, axis=1))
             parts.clear()

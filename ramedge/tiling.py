@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ramedge.errors import UsageError
 
+_STEP = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -60,11 +62,27 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
+class TileChoice:
+    """How a frame is done in tiles.
+
+    Attributes:
+        side: of a tile in low-resolution pixels, 0 for the whole frame.
+        by_block: one block of the network after another, see `ramedge.blockwise`, instead of
+            passes over the frame.
+    """
+
+    side: int
+    by_block: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TilePlan:
     """Tiles whose interiors cover `height`×`width` once, all reading equally large windows.
 
+    As few as their largest side allows, and then no larger than they must be.
+
     Attributes:
-        tile: side of an interior; the last row and column may be smaller.
+        tile: largest side of an interior.
         halo: pixels read around an interior, so that what is kept saw all it depends on.
     """
 
@@ -80,14 +98,32 @@ class TilePlan:
             raise UsageError("A tile needs at least one pixel.")
 
     @property
+    def tile_height(self) -> int:
+        """Rows of an interior; the last ones may have fewer."""
+        return self._side(self.height)
+
+    @property
+    def tile_width(self) -> int:
+        """Columns of an interior; the last ones may have fewer."""
+        return self._side(self.width)
+
+    def _side(self, length: int) -> int:
+        """What covers the length with the fewest tiles, in steps.
+
+        Then what is compiled for a shape serves images of about the same size.
+        """
+        needed = -(-length // -(-length // self.tile))
+        return min(self.tile, -(-needed // _STEP) * _STEP)
+
+    @property
     def source_height(self) -> int:
         """Rows that every tile reads."""
-        return min(self.height, self.tile + 2 * self.halo)
+        return min(self.height, self.tile_height + 2 * self.halo)
 
     @property
     def source_width(self) -> int:
         """Columns that every tile reads."""
-        return min(self.width, self.tile + 2 * self.halo)
+        return min(self.width, self.tile_width + 2 * self.halo)
 
     @property
     def count(self) -> int:
@@ -95,8 +131,8 @@ class TilePlan:
         return -(-self.height // self.tile) * -(-self.width // self.tile)
 
     def __iter__(self) -> Iterator[Tile]:
-        for top in range(0, self.height, self.tile):
-            for left in range(0, self.width, self.tile):
+        for top in range(0, self.height, self.tile_height):
+            for left in range(0, self.width, self.tile_width):
                 yield self.at(top, left)
 
     def at(self, top: int, left: int) -> Tile:
@@ -104,8 +140,8 @@ class TilePlan:
         interior = Window(
             top,
             left,
-            min(top + self.tile, self.height),
-            min(left + self.tile, self.width),
+            min(top + self.tile_height, self.height),
+            min(left + self.tile_width, self.width),
         )
         # At the far borders the window moves inwards instead of being padded: padding the
         # image with zeros is not what the network's layers do with their own borders.

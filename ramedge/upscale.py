@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 
+from ramedge.blockwise import BLOCK_HALO, feature_bytes
 from ramedge.ensemble import upscale_turned
 from ramedge.errors import UsageError
 from ramedge.estimate import TileBudget, describe_plan
@@ -20,7 +21,7 @@ from ramedge.passes import TileMode
 from ramedge.runtimes.select import OpenedModel, RuntimeSettings, open_model
 from ramedge.sides import TileOption, TileSides, check_request
 from ramedge.tiles import FrameTiler, LoneTiler, OnTile, Tiler
-from ramedge.tiling import TilePlan
+from ramedge.tiling import TileChoice
 
 STREAMED_PIXELS = 16_000_000
 """Results of so many pixels, in tiles, are written as they are made where the format allows."""
@@ -91,7 +92,7 @@ class Upscaler:
         self.notes: list[str] = list(self.model.runtime.notes)
         self.on_tile: OnTile = lambda _done, _total: None
         self.on_plan: Callable[[str], None] | None = None
-        self._described: set[tuple[TileBudget, TilePlan]] = set()
+        self._described: set[tuple[TileBudget, int, int, TileChoice]] = set()
         self._tiler = self._make_tiler()
         self._fast_because = "Each uses its own statistic, as asked for."
         if self.tile_mode != tile_mode:
@@ -145,17 +146,17 @@ class Upscaler:
         self.timing.frames += 1
         return result
 
-    def strip_tile(self, pixels: Pixels) -> int:
-        """Side of the tiles in which `bands` should upscale an image, 0 where `upscale` should.
+    def strip_tiles(self, pixels: Pixels, at_once: int = 1) -> TileChoice:
+        """Tiles in which `bands` should upscale an image, of side 0 where `upscale` should.
 
-        Large results are made in strips. Not where the network takes the frame whole: then the
-        result is small beside the network.
+        Large results are made in strips, `at_once` images at the same time. Not where the network
+        takes the frame whole: then the result is small beside the network.
         """
         height, width = pixels.shape[:2]
         large = height * width * self.scale**2 >= STREAMED_PIXELS
-        return self._side(pixels, in_strips=True) if large else 0
+        return self._choice(pixels, at_once) if large else TileChoice(0)
 
-    def bands(self, pixels: Pixels, side: int) -> Iterator[Pixels]:
+    def bands(self, pixels: Pixels, tiles: TileChoice) -> Iterator[Pixels]:
         """As `upscale`, in tiles, but the finished rows, `[rows, s·W, 3]`, from top to bottom.
 
         The result never stands in memory whole. Where memory runs out, call `shrink_tile` and begin
@@ -164,8 +165,8 @@ class Upscaler:
         Raises:
             MemoryError: the device's memory does not suffice.
         """
-        self._say_tiles(pixels, side)
-        bands = self._tiler.bands(pixels, side, self.on_tile)
+        self._say_tiles(pixels, tiles)
+        bands = self._tiler.bands(pixels, tiles, self.on_tile)
         while True:
             started = time.perf_counter()
             band = next(bands, None)
@@ -175,14 +176,16 @@ class Upscaler:
             yield band
         self.timing.frames += 1
 
-    def shrink_tile(self, pixels: Pixels, in_strips: bool = False) -> None:
+    def shrink_tile(self, pixels: Pixels, strips: int = 0) -> None:
         """Take smaller tiles from now on, for this frame and those that need as much.
+
+        `strips` is the number of images in `bands` at once, 0 for `upscale`.
 
         Raises:
             MemoryError: they are as small as can be.
         """
-        side = self._sides.shrink(self._budget(pixels), *self._extent(pixels, in_strips))
-        self._say(f"Out of memory: the same frame again in tiles of {side} pixels.")
+        tiles = self._sides.shrink(self._budget(pixels, strips), *self._extent(pixels, strips))
+        self._say(f"Out of memory: the same frame again in tiles of {tiles.side} pixels.")
 
     def upscale_many(self, frames: Iterable[Pixels]) -> Iterator[Pixels]:
         """`upscale` for the frames of a video, in order; several in flight where that is faster.
@@ -192,7 +195,7 @@ class Upscaler:
         waiting: deque[Pixels] = deque()
         coming = iter(frames)
         for first in coming:
-            if self.ensemble or first.ndim != 3 or self._side(first) != 0:
+            if self.ensemble or first.ndim != 3 or self._choice(first).side != 0:
                 yield self.upscale(first)
                 continue
             taken = self._taken(chain([first], coming), waiting)
@@ -227,12 +230,12 @@ class Upscaler:
     def _upscale_in_memory(self, pixels: Pixels) -> Pixels:
         """Upscale; where memory runs out, shrink the tile and do the same frame again."""
         while True:
-            side = self._side(pixels)
+            tiles = self._choice(pixels)
             try:
-                if side == 0:
+                if tiles.side == 0:
                     return self._infer(pixels)
-                self._say_tiles(pixels, side)
-                return self._tiler.upscale(pixels, side, self.on_tile)
+                self._say_tiles(pixels, tiles)
+                return self._tiler.upscale(pixels, tiles, self.on_tile)
             except MemoryError:
                 self.shrink_tile(pixels)
 
@@ -240,7 +243,7 @@ class Upscaler:
         """`[H, W]` grey or alpha → `[s·H, s·W]`, through the network as three equal channels."""
         return plane_of(self.upscale(three_of(plane)))
 
-    def _budget(self, pixels: Pixels) -> TileBudget:
+    def _budget(self, pixels: Pixels, strips: int = 0) -> TileBudget:
         wide = pixels.dtype == np.uint16
         runtime = self.model.runtime
         return TileBudget(
@@ -249,17 +252,18 @@ class Upscaler:
             mode=self.tile_mode,
             halos=self.model.halos,
             bits=16 if wide else 8,
+            feature_bytes=max(1, strips) * feature_bytes(runtime, pixels.dtype),
         )
 
-    def _side(self, pixels: Pixels, in_strips: bool = False) -> int:
-        """Side of the tiles of a frame, 0 for the whole frame."""
-        return self._sides.side(self._budget(pixels), *self._extent(pixels, in_strips))
+    def _choice(self, pixels: Pixels, strips: int = 0) -> TileChoice:
+        """Tiles of a frame, of side 0 for the whole frame."""
+        return self._sides.choose(self._budget(pixels, strips), *self._extent(pixels, strips))
 
-    def _extent(self, pixels: Pixels, in_strips: bool) -> tuple[int, int, int]:
+    def _extent(self, pixels: Pixels, strips: int) -> tuple[int, int, int]:
         """Height, width, and the bytes that stand beside the network."""
         height, width = pixels.shape[:2]
         # Source, and unless it is written in strips the result and the encoder's copy.
-        results = 0 if in_strips else 2 * self.scale**2
+        results = 0 if strips else 2 * self.scale**2
         return height, width, 3 * pixels.itemsize * height * width * (1 + results)
 
     def _infer(self, pixels: Pixels) -> Pixels:
@@ -270,16 +274,18 @@ class Upscaler:
         frame: Pixels = runtime.infer(pixels[None])[0]
         return frame
 
-    def _say_tiles(self, pixels: Pixels, side: int) -> None:
+    def _say_tiles(self, pixels: Pixels, tiles: TileChoice) -> None:
         budget = self._budget(pixels)
         height, width = pixels.shape[:2]
-        plan = budget.plan(height, width, side)
+        halo = budget.plan(height, width, tiles.side).halo
         whose = _ATTENTION[self.tile_mode].format(why=self._fast_because)
-        self._say(f"Tiles of {side} pixels with a halo of {plan.halo}{whose}")
-        key = budget, plan
+        if tiles.by_block and self.tile_mode == "exact":
+            halo, whose = BLOCK_HALO, f", block by block{whose}"
+        self._say(f"Tiles of {tiles.side} pixels with a halo of {halo}{whose}")
+        key = budget, height, width, tiles
         if self.on_plan is not None and key not in self._described and not self.ensemble:
             self._described.add(key)
-            self.on_plan(describe_plan(budget, plan, self.model.runtime, pixels))
+            self.on_plan(describe_plan(*key, self.model.runtime, pixels))
 
     def _say(self, note: str) -> None:
         if note not in self.notes:

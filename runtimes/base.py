@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,21 @@ Floats = NDArray[np.float32]
 GraphKind = Literal["frame", "tile", "statistics"]
 """Whole images; tiles that share a frame's attention; the same for their statistic alone."""
 R = TypeVar("R", bound="Runtime")
+
+
+class Features(NamedTuple):
+    """What a frame, or a window of it, is between two blocks (paper, Eq. 5).
+
+    The type is the runtime's own, see `Runtime.feature_type`: half-precision bits may be of
+    bfloat16 whatever numpy calls them.
+
+    Attributes:
+        residual: F_{r-1}, `[C, H, W]`.
+        transformed: X_r, what block r's attention is for, `[C, H, W]`.
+    """
+
+    residual: NDArray[Any]
+    transformed: NDArray[Any]
 
 
 class Runtime(ABC):
@@ -124,12 +139,83 @@ class Runtime(ABC):
             mean, m2 = self._infer_statistic(*_tile_arrays(pixels, logits, interior))
         return Statistic(_area(interior), _wide(mean), _wide(m2))
 
-    def _check_tile(self, pixels: Pixels, logits: Values, interior: Window) -> None:
+    def feature_type(self, pixel_type: np.dtype[Any]) -> np.dtype[Any] | None:
+        """Of `Features` for 8 or 16-bit pixels; `None` where frames do not run block by block."""
+        del pixel_type
+        return None
+
+    def begin(self, pixels: Pixels, interior: Window) -> tuple[Features, Statistic]:
+        """A tile up to the first block's features, where `feature_type` is not `None`.
+
+        Args:
+            pixels: `[H, W, 3]` uint8 or uint16, as `infer`.
+            interior: the part of the tile that counts for the statistic.
+
+        Returns:
+            F_0 and X_1 of the whole tile, which stay what they are until the next call, and the
+            statistic of X_1, `[1, C]`.
+
+        Raises:
+            UsageError: another shape or dtype, or a model without a tile graph.
+            MemoryError: the device's memory does not suffice.
+        """
+        self._check_tile(pixels, None, interior)
+        with _memory_errors():
+            features, mean, m2 = self._begin(pixels[None], _mask(pixels.shape[:2], interior))
+        return features, Statistic(_area(interior), _wide(mean), _wide(m2))
+
+    def advance(
+        self, block: int, features: Features, logits: Values, interior: Window
+    ) -> tuple[Features, Statistic]:
+        """A tile from one block to the next.
+
+        Args:
+            block: r, from 1 to R - 1.
+            features: F_{r-1} and X_r.
+            logits: attention logits of the frame, `[R, C]`; those of block r are used.
+            interior: the part of the tile that counts for the statistic.
+
+        Returns:
+            F_r and X_{r+1} of the whole tile, which stay what they are until the next call, and the
+            statistic of X_{r+1}, `[1, C]`.
+
+        Raises:
+            MemoryError: the device's memory does not suffice.
+        """
+        mask = _mask(features.residual.shape[1:], interior)
+        with _memory_errors():
+            features, mean, m2 = self._advance(block, features, _narrow(logits), mask)
+        return features, Statistic(_area(interior), _wide(mean), _wide(m2))
+
+    def finish(self, features: Features, logits: Values, pixels: Pixels) -> Pixels:
+        """A tile from F_{R-1} and X_R to its upscaled pixels `[s·H, s·W, 3]`.
+
+        Raises:
+            MemoryError: the device's memory does not suffice.
+        """
+        with _memory_errors():
+            upscaled: Pixels = self._finish(features, _narrow(logits), pixels[None])[0]
+        return upscaled
+
+    def _begin(self, pixels: Pixels, mask: Floats) -> tuple[Features, Any, Any]:
+        """`[1, H, W, 3]`, `[1, 1, H, W]` → features, mean and M2 `[1, 1, C]`."""
+        raise NotImplementedError
+
+    def _advance(
+        self, block: int, features: Features, logits: Floats, mask: Floats
+    ) -> tuple[Features, Any, Any]:
+        raise NotImplementedError
+
+    def _finish(self, features: Features, logits: Floats, pixels: Pixels) -> Pixels:
+        """`[1, H, W, 3]` pixels → `[1, s·H, s·W, 3]`."""
+        raise NotImplementedError
+
+    def _check_tile(self, pixels: Pixels, logits: Values | None, interior: Window) -> None:
         if self.excitation is None:
             raise UsageError("This model has no graph for tiles: export it again.")
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
             raise UsageError(f"Expected 8 or 16-bit pixels [H, W, 3], got {list(pixels.shape)}.")
-        if logits.shape != self.excitation.shape:
+        if logits is not None and logits.shape != self.excitation.shape:
             raise UsageError(f"Expected logits {self.excitation.shape}, got {logits.shape}.")
         inside = 0 <= interior.top < interior.bottom <= pixels.shape[0]
         if not (inside and 0 <= interior.left < interior.right <= pixels.shape[1]):
@@ -189,11 +275,20 @@ def _checked(pixels: Pixels) -> Pixels:
 
 
 def _tile_arrays(pixels: Pixels, logits: Values, interior: Window) -> tuple[Pixels, Floats, Floats]:
-    mask = np.zeros((1, 1, *pixels.shape[:2]), np.float32)
+    contiguous: Pixels = np.ascontiguousarray(pixels[None])  # type: ignore[assignment]
+    return contiguous, _narrow(logits), _mask(pixels.shape[:2], interior)
+
+
+def _mask(shape: tuple[int, ...], interior: Window) -> Floats:
+    """`[1, 1, H, W]`: 1 on the interior, 0 elsewhere."""
+    mask = np.zeros((1, 1, *shape), np.float32)
     rows, columns = interior.slices
     mask[:, :, rows, columns] = 1.0
-    contiguous: Pixels = np.ascontiguousarray(pixels[None])  # type: ignore[assignment]
-    return contiguous, logits[None].astype(np.float32), mask
+    return mask
+
+
+def _narrow(logits: Values) -> Floats:
+    return logits[None].astype(np.float32)
 
 
 def _area(window: Window) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.media.frames import Pixels
-from ramedge.runtimes.base import Floats, GraphKind, Runtime
+from ramedge.runtimes.base import Features, Floats, GraphKind, Runtime
+from ramedge.runtimes.openvino_blocks import count_blocks, part
 from ramedge.runtimes.openvino_graph import prepare
 from ramedge.statistics import load_excitation
 
@@ -124,6 +125,9 @@ class OpenVinoRuntime(Runtime):
             self.excitation = load_excitation(tiles.excitation)
         self._graphs: defaultdict[_Key, list[_Graph]] = defaultdict(list)
         self._wasted: Counter[_Key] = Counter()
+        self._blocks = count_blocks(self._models["tile"]) if tiles is not None else 0
+        self._parts: dict[tuple[int, str], Any] = {}
+        self._parts_of: tuple[str, tuple[int, ...]] | None = None
 
     def _read(self, model: Path) -> openvino.Model:
         try:
@@ -173,6 +177,55 @@ class OpenVinoRuntime(Runtime):
         mean, m2 = self._run("statistics", pixels, logits, mask, fp32=_needs_fp32(pixels))
         return mean, m2
 
+    def feature_type(self, pixel_type: np.dtype[Any]) -> np.dtype[Any] | None:  # noqa: D102
+        if self._blocks == 0:
+            return None
+        in_fp32 = pixel_type == np.uint16 or self._arithmetic == "fp32"
+        return np.dtype(np.float32 if in_fp32 else np.float16)
+
+    def _begin(self, pixels: Pixels, mask: Floats) -> tuple[Features, Any, Any]:
+        arithmetic = "fp32" if _needs_fp32(pixels) else self._arithmetic
+        return _features(self._run_part(0, pixels.dtype.name, arithmetic, [pixels, mask]))
+
+    def _advance(
+        self, block: int, features: Features, logits: Floats, mask: Floats
+    ) -> tuple[Features, Any, Any]:
+        given = [logits, mask, *(values[None] for values in features)]
+        return _features(self._run_part(block, "uint8", self._arithmetic_of(features), given))
+
+    def _finish(self, features: Features, logits: Floats, pixels: Pixels) -> Pixels:
+        given = [pixels, logits, *(values[None] for values in features)]
+        dtype, arithmetic = pixels.dtype.name, self._arithmetic_of(features)
+        upscaled: Pixels = self._run_part(self._blocks, dtype, arithmetic, given)[0].copy()
+        return upscaled
+
+    def _arithmetic_of(self, features: Features) -> str:
+        return "fp32" if features.residual.dtype == np.float32 else self._arithmetic
+
+    def _run_part(
+        self, index: int, dtype: str, arithmetic: str, values: Sequence[NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Run a part of the tile graph; the results are overwritten by the next run of it."""
+        from openvino import Tensor
+
+        rows_and_columns = values[-1].shape[2:] if index else values[0].shape[1:3]
+        common = arithmetic, rows_and_columns
+        if self._parts_of != common:  # each part takes memory for its features
+            self._parts.clear()
+            self._parts_of = common
+        request = self._parts.get((index, dtype))
+        if request is None:
+            model = _with_pixels(self._models["tile"], dtype, upscales=True)
+            model = part(model, index, _OPENVINO_PRECISION[arithmetic])
+            shapes = tuple(value.shape for value in values)
+            request = self._parts[index, dtype] = self._build(model, arithmetic, shapes)
+        given = [np.ascontiguousarray(value) for value in values]
+        for place, value in enumerate(given):
+            kind = request.get_input_tensor(place).element_type
+            request.set_input_tensor(place, Tensor(value, value.shape, kind))
+        request.infer()
+        return [tensor.data for tensor in request.output_tensors]
+
     def _run(self, kind: GraphKind, *values: NDArray[Any], fp32: bool) -> list[NDArray[Any]]:
         key = kind, values[0].dtype.name, "fp32" if fp32 else self._arithmetic
         shapes = tuple(value.shape for value in values)
@@ -204,6 +257,10 @@ class OpenVinoRuntime(Runtime):
             model = _without_upscaling(model)
         if dtype != "float32":
             model = _with_pixels(model, dtype, upscales=kind != "statistics")
+        return self._build(model, precision, shapes)
+
+    def _build(self, model: openvino.Model, precision: str, shapes: Shapes | None) -> Any:
+        """A request that runs the model."""
         model = prepare(self._core, model, precision != "fp32", shapes)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -221,6 +278,7 @@ class OpenVinoRuntime(Runtime):
     def close(self) -> None:
         """Free the compiled graphs."""
         self._graphs.clear()
+        self._parts.clear()
 
 
 class _Graph:
@@ -255,6 +313,11 @@ class _Graph:
     def wasted(self) -> bool:
         """Whether it was compiled for shapes that came too seldom."""
         return not self.serves_any and self._runs < REPEATS
+
+
+def _features(results: Sequence[NDArray[Any]]) -> tuple[Features, Any, Any]:
+    residual, transformed, mean, m2 = results
+    return Features(residual[0], transformed[0]), mean, m2
 
 
 def _needs_fp32(pixels: Pixels) -> bool:

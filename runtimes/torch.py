@@ -12,7 +12,7 @@ from ramedge.errors import RuntimeUnavailableError
 from ramedge.media.frames import Pixels
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork, excitation_of
-from ramedge.runtimes.base import Floats, Runtime
+from ramedge.runtimes.base import Features, Floats, Runtime
 
 
 class TorchRuntime(Runtime):
@@ -65,6 +65,38 @@ class TorchRuntime(Runtime):
         mean, m2 = self._run_tile(self._statistic, pixels, logits, mask)
         return mean.cpu().numpy(), m2.cpu().numpy()
 
+    def feature_type(self, pixel_type: np.dtype[Any]) -> np.dtype[Any] | None:  # noqa: D102
+        if self.excitation is None:
+            return None
+        in_half = self._autocast and pixel_type == np.uint8
+        return np.dtype(np.float16 if in_half else np.float32)
+
+    def _begin(self, pixels: Pixels, mask: Floats) -> tuple[Features, Any, Any]:
+        image, half = self._image(pixels)
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=half):
+            return _features(self._tile.begin(image, self._there(mask)))
+
+    def _advance(
+        self, block: int, features: Features, logits: Floats, mask: Floats
+    ) -> tuple[Features, Any, Any]:
+        half = features.residual.dtype == np.float16
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=half):
+            given = self._pair(features), self._there(logits), self._there(mask)
+            return _features(self._tile.advance(block, *given))
+
+    def _finish(self, features: Features, logits: Floats, pixels: Pixels) -> Pixels:
+        image, half = self._image(pixels)
+        with torch.inference_mode():
+            with torch.autocast(self._device.type, torch.float16, enabled=half):
+                output = self._tile.finish(self._pair(features), self._there(logits), image)
+            return _packed(output.float(), pixels.dtype)
+
+    def _there(self, values: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+
+    def _pair(self, features: Features) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._there(features.residual[None]), self._there(features.transformed[None])
+
     def _run_tile(
         self, network: TiledNetwork, pixels: Pixels, logits: Floats, mask: Floats
     ) -> tuple[torch.Tensor, ...]:
@@ -96,6 +128,12 @@ class TorchRuntime(Runtime):
         with torch.autocast(self._device.type, torch.float16, enabled=half):
             output: torch.Tensor = self._network(image)
         return output.float()
+
+
+def _features(found: tuple[torch.Tensor, ...]) -> tuple[Features, Any, Any]:
+    """The features of N = 1, and mean and M2 `[1, 1, C]`."""
+    residual, transformed, mean, m2 = (values.cpu().numpy() for values in found)
+    return Features(residual[0], transformed[0]), mean[:, None], m2[:, None]
 
 
 def _writable(pixels: Pixels) -> Pixels:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from ramedge.estimate import MIN_TILE, TileBudget
 from ramedge.halos import Halos
 from ramedge.memory import MemoryLimit, available_bytes, network_bytes, resident_bytes
 from ramedge.sides import TileSides
+from ramedge.tiling import TileChoice
 from ramedge.upscale import Upscaler
 
 
@@ -106,11 +108,12 @@ def test_all_frames_of_a_video_have_the_same_tiles(photo: np.ndarray) -> None:
 @pytest.mark.parametrize("scale", [2, 4])
 def test_the_largest_tile_that_fits(mode, scale: int) -> None:
     budget = TileBudget(scale, "bf16", mode, Halos(34), 8)
-    side = budget.largest_tile(4000, 3000, 1 << 30)
+    side = budget.best_tiles(4000, 3000, 1 << 30).side
     assert side > MIN_TILE
     assert budget.tile_bytes(budget.plan(4000, 3000, side)) <= 1 << 30
-    assert budget.tile_bytes(budget.plan(4000, 3000, side + 16)) > 1 << 30
-    assert budget.largest_tile(4000, 3000, 0) == MIN_TILE
+    larger = range(side + 16, 2049, 16)
+    assert all(budget.tile_bytes(budget.plan(4000, 3000, s)) > 1 << 30 for s in larger)
+    assert budget.best_tiles(4000, 3000, 0) == TileChoice(MIN_TILE)
 
 
 def sides(tile: int | None = None, memory: int | None = None) -> tuple[TileSides, list[str]]:
@@ -119,48 +122,77 @@ def sides(tile: int | None = None, memory: int | None = None) -> tuple[TileSides
 
 
 BUDGET = TileBudget(2, "bf16", "exact", Halos(34), 8)
+KEEPS = dataclasses.replace(BUDGET, feature_bytes=256)
+"""Of a runtime that runs frames block by block, 64 channels in half precision."""
+
+
+def test_frames_are_run_block_by_block_where_their_features_fit() -> None:
+    chosen, _ = sides(memory=2 << 30)
+    found = chosen.choose(KEEPS, 2000, 1500, 0)
+    assert found.by_block
+    assert 48 <= found.side <= 192
+    assert KEEPS.needed_bytes(2000, 1500, found) > 256 * 2000 * 1500
+    assert not chosen.choose(KEEPS, 4000, 3000, 0).by_block  # 3 GB of features
+    assert not chosen.choose(BUDGET, 2000, 1500, 0).by_block
+    assert chosen.choose(KEEPS, 300, 400, 0) == TileChoice(0)
+
+
+def test_a_side_that_was_asked_for_is_kept_block_by_block_or_not() -> None:
+    chosen, _ = sides(tile=128, memory=2 << 30)
+    assert chosen.choose(KEEPS, 2000, 1500, 0) == TileChoice(128, by_block=True)
+    assert chosen.choose(KEEPS, 4000, 3000, 0) == TileChoice(128)
+    fast = dataclasses.replace(KEEPS, mode="fast")
+    assert chosen.choose(fast, 2000, 1500, 0) == TileChoice(128)
+
+
+@pytest.mark.parametrize("strips", [1, 2])
+def test_images_at_once_each_keep_their_features(strips: int) -> None:
+    budget = dataclasses.replace(BUDGET, feature_bytes=strips * 256)
+    plan = budget.block_plan(2000, 1500, 128)
+    one = KEEPS.block_bytes(plan)
+    assert budget.block_bytes(plan) >= one + (strips - 1) * 256 * 2000 * 1500
 
 
 def test_a_frame_too_small_for_tiles_to_help_runs_whole() -> None:
     """Tiles carry their halo and two more graphs: below some size they need more than the frame."""
     chosen, notes = sides(memory=1)
-    assert chosen.side(BUDGET, 100, 130, 0) == 0
+    assert chosen.choose(BUDGET, 100, 130, 0) == TileChoice(0)
     assert BUDGET.tile_bytes(BUDGET.plan(100, 130, MIN_TILE)) > BUDGET.whole_bytes(100, 130)
     assert [note for note in notes if "whatever the tiles" in note]
-    assert chosen.side(BUDGET, 1000, 1300, 0) == MIN_TILE
+    assert chosen.choose(BUDGET, 1000, 1300, 0) == TileChoice(MIN_TILE)
 
 
 def test_after_running_out_tiles_need_less_each_time_and_end_at_the_smallest() -> None:
     chosen, _ = sides()
     size = 1000, 1300
-    needed = [BUDGET.needed_bytes(*size, chosen.side(BUDGET, *size, 0))]
+    needed = [BUDGET.needed_bytes(*size, chosen.choose(BUDGET, *size, 0))]
     assert needed == [BUDGET.whole_bytes(*size)]
-    tried: list[int] = []
+    tried: list[TileChoice] = []
     with contextlib.suppress(MemoryError):
         for _ in range(20):
             tried.append(chosen.shrink(BUDGET, *size, 0))
-            assert chosen.side(BUDGET, *size, 0) == tried[-1]
+            assert chosen.choose(BUDGET, *size, 0) == tried[-1]
             needed.append(BUDGET.needed_bytes(*size, tried[-1]))
-    assert tried[-1] == MIN_TILE
+    assert tried[-1] == TileChoice(MIN_TILE)
     assert needed[1] <= needed[0] / 2
     assert all(after < before for before, after in pairwise(needed))
 
 
 def test_what_ran_out_is_remembered_for_frames_that_need_as_much() -> None:
     chosen, notes = sides()
-    side = chosen.shrink(BUDGET, 1000, 1300, 0)
+    tiles = chosen.shrink(BUDGET, 1000, 1300, 0)
     chosen.start_file()
-    assert chosen.side(BUDGET, 1000, 1300, 0) == side
-    assert notes == [f"Memory ran out: tiles of {side} pixels at most."]
-    assert chosen.side(BUDGET, 200, 300, 0) == 0
+    assert chosen.choose(BUDGET, 1000, 1300, 0) == tiles
+    assert notes == [f"Memory ran out: tiles of {tiles.side} pixels at most."]
+    assert chosen.choose(BUDGET, 200, 300, 0) == TileChoice(0)
 
 
 def test_a_tile_beyond_the_limit_is_said() -> None:
     chosen, notes = sides(tile=256, memory=1)
-    assert chosen.side(BUDGET, 1000, 1300, 0) == 256
+    assert chosen.choose(BUDGET, 1000, 1300, 0) == TileChoice(256)
     assert "--tile auto keeps to it" in notes[0]
     chosen, notes = sides(tile=256)
-    assert chosen.side(BUDGET, 1000, 1300, 0) == 256
+    assert chosen.choose(BUDGET, 1000, 1300, 0) == TileChoice(256)
     assert not notes
 
 

@@ -14,7 +14,6 @@ from ramedge.network.tiled import excitation_of
 from ramedge.statistics import (
     Statistic,
     attention_change,
-    attention_deviation,
     load_excitation,
     merge,
     save_excitation,
@@ -71,8 +70,6 @@ def test_change_is_that_of_the_sigmoid() -> None:
     first, second = np.array([[0.0, 900.0]]), np.array([[1.0, -900.0]])
     assert attention_change(first, second) == 1.0
     assert attention_change(first[:, :1], second[:, :1]) == pytest.approx(0.2310585786)
-    expected = np.sqrt((1 + 0.2310585786**2) / 2)
-    assert attention_deviation(first, second) == pytest.approx(expected)
 
 
 def test_a_damaged_excitation_is_named(tmp_path: Path) -> None:

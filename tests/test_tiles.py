@@ -24,7 +24,7 @@ from ramedge.runtimes.torch import TorchRuntime
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.statistics import attention_change, merge, save_excitation
 from ramedge.tiles import FrameTiler
-from ramedge.tiling import TilePlan, Window
+from ramedge.tiling import TileChoice, TilePlan, Window
 from ramedge.upscale import Upscaler
 
 ATTENTION = 20.0
@@ -83,17 +83,20 @@ def ignore(done: int, total: int) -> None:
     assert 0 < done <= total
 
 
-@pytest.mark.parametrize("side", [16, 47])
+@pytest.mark.parametrize(
+    "tiles",
+    [TileChoice(16), TileChoice(47), TileChoice(16, by_block=True), TileChoice(47, by_block=True)],
+)
 def test_tiles_equal_the_whole_frame(
-    runtime: Runtime, network: SRRAM, frame: np.ndarray, side: int
+    runtime: Runtime, network: SRRAM, frame: np.ndarray, tiles: TileChoice
 ) -> None:
     whole = runtime.infer(frame[None])[0].astype(int)
-    found = tiler(runtime, network).upscale(frame, side, ignore).astype(int)
+    found = tiler(runtime, network).upscale(frame, tiles, ignore).astype(int)
     assert np.abs(found - whole).max() <= 1e-4 * 65535
     eight = (frame >> 8).astype(np.uint8)
     whole, found = (
         runtime.infer(eight[None])[0],
-        tiler(runtime, network).upscale(eight, side, ignore),
+        tiler(runtime, network).upscale(eight, tiles, ignore),
     )
     difference = np.abs(whole.astype(int) - found)
     assert difference.max() <= 1
@@ -165,15 +168,15 @@ def test_statistic_is_that_of_the_interior(
 
 def test_follow_starts_anew_at_a_cut(runtime: Runtime, network: SRRAM, frame: np.ndarray) -> None:
     follow = tiler(runtime, network, "follow")
-    follow.upscale(frame, 32, ignore)
-    assert follow.passes >= 1
-    still = follow.upscale(frame, 32, ignore)
-    assert follow.passes == 0
+    follow.upscale(frame, TileChoice(32), ignore)
+    assert not follow.followed
+    still = follow.upscale(frame, TileChoice(32), ignore)
+    assert follow.followed
     whole = runtime.infer(frame[None])[0].astype(int)
     assert np.abs(still - whole).max() <= 1e-4 * 65535
     other = np.ascontiguousarray(np.rot90(frame // 9))
-    cut = follow.upscale(other, 32, ignore)
-    assert follow.passes >= 1
+    cut = follow.upscale(other, TileChoice(32), ignore)
+    assert not follow.followed
     assert np.abs(cut - runtime.infer(other[None])[0].astype(int)).max() <= 1e-4 * 65535
 
 
@@ -212,19 +215,18 @@ def test_a_model_without_tiles_says_so(tmp_path: Path, small_network: SRRAM) -> 
             FrameTiler(runtime, Halos(10), "exact")
 
 
-def follow_through(frames: list[np.ndarray], side: int) -> list[int]:
-    """Passes of statistics that `follow` took for each frame, the shipped network; all are close
-    to whole frames."""
+def follow_through(frames: list[np.ndarray], side: int) -> list[bool]:
+    """Whether `follow` did each frame anew, the shipped network; all are close to whole frames."""
     with (
         Upscaler(RuntimeSettings(precision="fp32"), side, tile_mode="follow") as follow,
         Upscaler(RuntimeSettings(precision="fp32"), 0) as whole,
     ):
-        passes = []
+        anew = []
         for frame in frames:
             found = follow.upscale(frame)
-            passes.append(follow._tiler.passes)  # type: ignore[attr-defined]
+            anew.append(not follow._tiler.followed)  # type: ignore[attr-defined]
             assert psnr(found.astype(float), whole.upscale(frame)) >= 70
-    return passes
+    return anew
 
 
 def test_follow_sees_the_cut_of_a_synthetic_clip() -> None:
@@ -234,7 +236,7 @@ def test_follow_sees_the_cut_of_a_synthetic_clip() -> None:
         with Image.open(sample_photo(name)) as opened:
             pixels = np.asarray(opened.convert("RGB"))
         clips.append([pixels[80:160, 90 + n : 186 + n] for n in range(3)])
-    anew = [bool(n) for n in follow_through(clips[0] + clips[1], 40)]
+    anew = follow_through(clips[0] + clips[1], 40)
     assert anew[:4] == [True, False, False, True]
 
 
@@ -244,8 +246,8 @@ def test_follow_sees_a_cut_of_a_film(shared: Path) -> None:
     with VideoReader(shared / "data" / "video" / "bikes.mp4", None, 33, False) as reader:
         frames = [np.asarray(Image.fromarray(frame.pixels).reduce(4)) for frame in reader]
     anew = follow_through(frames[27:], 64)
-    assert anew[0] > 0
-    assert anew[3] > 0
+    assert anew[0]
+    assert anew[3]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -68,6 +68,10 @@ def train(
         float | None,
         typer.Option(help="Share of the steps, at the end, in which fast's rate falls to 0."),
     ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take each patch where most detail is, of so many places."),
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Begin with these safetensors weights.")
     ] = None,
@@ -87,7 +91,7 @@ def train(
         from ramedge.training.loop import TrainingSettings
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "torch", "train", "Training") from None
-    chosen = _recipe(recipe, network.scales, patch, batch, learning_rate, loss, decay)
+    chosen = _recipe(recipe, network.scales, patch, batch, learning_rate, loss, decay, candidates)
     settings = TrainingSettings(
         data=data,
         output=output if output is not None else Path("runs") / _run_name(network, recipe.value),
@@ -123,6 +127,7 @@ def _recipe(
     learning_rate: float | None,
     loss: LossChoice | None,
     decay: float | None,
+    candidates: int | None,
 ) -> Recipe:
     from ramedge.training.recipe import RECIPES, paper_patch
 
@@ -138,6 +143,7 @@ def _recipe(
         learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
         loss=recipe.loss if loss is None else loss.value,
         decay_fraction=recipe.decay_fraction if decay is None else decay,
+        candidates=recipe.candidates if candidates is None else candidates,
     )
 
 

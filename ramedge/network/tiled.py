@@ -72,6 +72,43 @@ class TiledNetwork(nn.Module):
             return statistic
         return network.finish(image, first, features, network.config.scales[0]), *statistic
 
+    def begin(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """A tile up to the first block's attention.
+
+        Returns:
+            F_0 and X_1, `[N, C, H, W]`, and the mean and M2 of X_1 over the interior, `[N, C]`.
+        """
+        return self._transformed(0, self.network.enter(image), mask)
+
+    def advance(
+        self, index: int, features: tuple[Tensor, Tensor], logits: Tensor, mask: Tensor
+    ) -> tuple[Tensor, ...]:
+        """From F_{r-1} and X_r to what `begin` returns of F_r and X_{r+1}, r = `index`."""
+        return self._transformed(index, self._fused(index, features, logits), mask)
+
+    def finish(self, features: tuple[Tensor, Tensor], logits: Tensor, image: Tensor) -> Tensor:
+        """From F_{R-1} and X_R to the upscaled tile, `[N, 3, s·H, s·W]` in [0, 1]."""
+        network = self.network
+        transformed = self._fused(network.config.blocks, features, logits)
+        scale = network.config.scales[0]
+        return network.finish(image, network.enter(image), transformed, scale)
+
+    def _transformed(self, index: int, residual: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        block = self.network.blocks[index]
+        assert isinstance(block, ResidualAttentionBlock)
+        transformed = block.transform(residual)
+        share = mask / mask.sum(dim=(2, 3), keepdim=True)
+        return residual, transformed, *_interior_statistic(transformed, share, mask)
+
+    def _fused(self, index: int, features: tuple[Tensor, Tensor], logits: Tensor) -> Tensor:
+        block = self.network.blocks[index - 1]
+        assert isinstance(block, ResidualAttentionBlock)
+        assert isinstance(block.attention, FusedAttention)
+        residual, transformed = features
+        channel = logits[:, index - 1, :, None, None]
+        fused: Tensor = residual + block.attention.recalibrate(transformed, channel)
+        return fused
+
 
 def excitation_of(network: SRRAM) -> ChannelExcitation:
     """The channel attention's two layers of every block, for use without torch."""

@@ -264,6 +264,7 @@ class _Run:
             seed=s.seed,
             rank=self.group.rank,
             world=self.group.world,
+            candidates=s.recipe.candidates,
         )
         if s.recipe.batch < self.group.world:
             raise UsageError(f"A batch of {s.recipe.batch} cannot feed {self.group.world} GPUs.")

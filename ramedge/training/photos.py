@@ -147,6 +147,10 @@ class Batch:
 class PatchSampler:
     """Draws the patches of a step from (seed, step) alone.
 
+    Of `candidates` random places for a patch the one with the most detail is taken: skies and
+    walls, of which photos are full, teach little (after Wang et al., "SamplingAug: On the
+    Importance of Patch Sampling Augmentation for Single Image Super-Resolution", BMVC 2021).
+
     Each of `world` processes draws the whole batch and keeps the share of its `rank`, so that
     several processes together see what one would.
     """
@@ -158,17 +162,30 @@ class PatchSampler:
     seed: int
     rank: int = 0
     world: int = 1
+    candidates: int = 1
 
     def draw(self, step: int) -> Draw:
         """A random scale, and a random photo, place, flip and rotation for each patch."""
         rng = np.random.default_rng((self.seed, step))
         scale = self.scales[int(rng.integers(len(self.scales)))]
-        photo = rng.integers(len(self.photos), size=self.batch)
+        count = self.batch * self.candidates
+        photo = rng.integers(len(self.photos), size=count)
         sizes = np.array([self.photos[index].low[scale].shape[:2] for index in photo])
-        y, x = (rng.random((self.batch, 2)) * (sizes - self.patch + 1)).astype(np.int64).T
+        y, x = (rng.random((count, 2)) * (sizes - self.patch + 1)).astype(np.int64).T
+        if self.candidates > 1:
+            detail = [self._detail(scale, *place) for place in zip(photo, y, x, strict=True)]
+            best = np.argmax(np.reshape(detail, (self.batch, self.candidates)), axis=1)
+            kept = np.arange(self.batch) * self.candidates + best
+            photo, y, x = photo[kept], y[kept], x[kept]
         turns, flip = rng.integers(4, size=self.batch), rng.integers(2, size=self.batch) > 0
         own = slice(self.rank, None, self.world)
         return Draw(step, scale, photo[own], y[own], x[own], turns[own], flip[own])
+
+    def _detail(self, scale: int, photo: int, y: int, x: int) -> float:
+        """Mean absolute difference of neighbouring pixels of a low-resolution patch, in green."""
+        low = self.photos[photo].low[scale]
+        patch = low[y : y + self.patch, x : x + self.patch, 1].astype(np.int16)
+        return float(sum(np.abs(np.diff(patch, axis=axis)).mean() for axis in (0, 1)))
 
     def cut(self, step: int) -> Batch:
         """The patches of step `step`, cut on the host."""

@@ -36,6 +36,7 @@ class Recipe:
             0 keeps none.
         patterns: share of the patches that get a synthetic pattern, see
             `ramedge.training.patterns`.
+        candidates: random places that each patch is chosen from, the one with the most detail.
         bf16: autocast to bfloat16 where the device computes in it.
         compile: use torch.compile where it works.
         channels_last: memory layout of weights and activations.
@@ -61,14 +62,15 @@ class Recipe:
     gradient_limit: float = 0.0
     ema: float = 0.0
     patterns: float = 0.0
+    candidates: int = 1
     bf16: bool = False
     compile: bool = False
     channels_last: bool = False
     collapse: bool = False
 
     def __post_init__(self) -> None:
-        if self.patch < 1 or self.batch < 1:
-            raise UsageError("Patch and batch size must be at least 1.")
+        if min(self.patch, self.batch, self.candidates) < 1:
+            raise UsageError("Patch, batch size and candidates must be at least 1.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError("The learning rate must be a positive number.")
         if min(self.muon_rms, self.squeeze_init, self.squeeze_rate) <= 0:
@@ -122,14 +124,15 @@ FAST = Recipe(
     gradient_limit=2.0,
     ema=0.999,
     patterns=0.02,
+    candidates=8,
     bf16=True,
     compile=True,
     channels_last=True,
     collapse=True,
 )
 """Gets the most out of few steps: orthogonalised momentum (Muon) for the wide convolutions,
-a trapezoidal schedule whose end may be moved when a run is resumed, EMA; and some patterns, which
-photos lack."""
+a trapezoidal schedule whose end may be moved when a run is resumed, EMA; patches where the
+photos have most detail, and some patterns, which photos lack."""
 
 RECIPES = MappingProxyType({"paper": PAPER, "fast": FAST})
 
