@@ -125,13 +125,14 @@ class FeatureFrame:
     def window(self, window: Window) -> Features:
         """What is there now, as views."""
         rows, columns = window.slices
-        return Features(*(values[:, rows, columns] for values in self._whole))
+        residual, transformed = (values[:, rows, columns] for values in self._whole)
+        return Features(residual, transformed)
 
     def put(self, tile: Tile, features: Features) -> None:
         """Take the interior of a tile's `source`; a copy of it waits for `settle`."""
         rows, columns = tile.interior.within(tile.source).slices
-        kept = Features(*(values[:, rows, columns].copy() for values in features))
-        self._waiting.append((tile.interior, kept))
+        residual, transformed = (values[:, rows, columns].copy() for values in features)
+        self._waiting.append((tile.interior, Features(residual, transformed)))
 
     def settle(self, above: int) -> None:
         """Write what waits for rows above this one: no tile reads them any more."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ramedge.errors import UsageError
 
-_STEP = 16
+_STEP = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ import math
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +103,15 @@ def _sum_by_columns(model: openvino.Model, half: bool) -> list[Any]:
             kept += _variance(mean, features)
         else:
             kept += _mean_by_columns(mean, mean.input_value(0), divided=True)
+    replaced: set[str] = set()
+    if half:
+        for total in _nodes(model, "ReduceSum"):
+            found = _masked(total) if _over_frame(total) else None
+            if found is not None:
+                kept += _interior_statistic(found)
+                replaced |= {total.get_friendly_name(), found.mean.get_friendly_name()}
     for total in _nodes(model, "ReduceSum"):
-        if _over_frame(total):
+        if _over_frame(total) and total.get_friendly_name() not in replaced:
             kept += _mean_by_columns(total, total.input_value(0), divided=False)
     model.validate_nodes_and_infer_types()
     return kept
@@ -125,6 +133,61 @@ def _variance(mean: Any, features: Any) -> list[Any]:
     variance = ops.subtract(power, square)
     _replace(mean, variance)
     return [first, average, squares, summed, power, square, variance]
+
+
+@dataclass(frozen=True, slots=True)
+class _Masked:
+    """M2 = Σ mask·(x − mean)² with mean = Σ x·mask/count, of a tile's interior.
+
+    Attributes:
+        m2, mean: the nodes of both sums.
+        features, mask, count: outputs of the nodes that give x, mask and count.
+    """
+
+    m2: Any
+    mean: Any
+    features: Any
+    mask: Any
+    count: Any
+
+
+def _masked(m2: Any) -> _Masked | None:
+    product = m2.input_value(0).get_node()
+    if product.get_type_name() != "Multiply":
+        return None
+    power, mask = product.input_value(0).get_node(), product.input_value(1)
+    difference = power.input_value(0).get_node() if power.get_type_name() == "Power" else None
+    if difference is None or difference.get_type_name() != "Subtract":
+        return None
+    mean = difference.input_value(1).get_node()
+    if mean.get_type_name() != "ReduceSum" or not _over_frame(mean):
+        return None
+    share = mean.input_value(0).get_node().input_value(1).get_node()
+    if share.get_type_name() != "Divide":
+        return None
+    return _Masked(m2, mean, difference.input_value(0), mask, share.input_value(1))
+
+
+def _interior_statistic(found: _Masked) -> list[Any]:
+    """The same as `_variance` of masked features: nothing but those is written in between."""
+    from openvino import opset13 as ops
+
+    inner = ops.multiply(found.features, found.mask)
+    height, width = list(inner.get_output_shape(0))[2:]
+    columns = np.array([3])
+    # As products of matrices: what leads to an output without one stays in FP32 as a whole.
+    ones = ops.constant(np.ones((1, 1, 1, height), np.float32))
+    scaled = ops.multiply(ops.reduce_mean(inner, columns, True), np.float32(width))
+    first = ops.matmul(ones, scaled, False, False)
+    average = ops.divide(first, found.count)
+    length = ops.reduce_l2(inner, columns, True)
+    squares = ops.multiply(length, length)
+    summed = ops.matmul(ones, squares, False, False)
+    power = ops.multiply(first, average)
+    m2 = ops.subtract(summed, power)
+    _replace(found.mean, average)
+    _replace(found.m2, ops.squeeze(m2, np.array(_FRAME_AXES)))
+    return [scaled, first, average, squares, summed, power, m2]
 
 
 def _mean_by_columns(node: Any, values: Any, divided: bool) -> list[Any]:
