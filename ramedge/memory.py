@@ -18,35 +18,37 @@ _UNKNOWN = 4 * 2**30
 
 
 _MIB = 2**20
-FIXED_BYTES = 40 * _MIB
-"""What a compiled graph takes whatever its input: 31 to 36 MiB were measured."""
-
 MeasuredKind = Literal["frame", "tile", "statistics", "blocks"]
 """Graph kinds, and all parts of the tile graph that a frame is run block by block in."""
 
+FIXED_BYTES: Mapping[MeasuredKind, int] = MappingProxyType(
+    {"frame": 60 * _MIB, "tile": 60 * _MIB, "statistics": 50 * _MIB, "blocks": 220 * _MIB}
+)
+"""What a compiled graph takes whatever its input."""
+
 BYTES_PER_PIXEL: Mapping[tuple[int, str], Mapping[MeasuredKind, int]] = MappingProxyType(
     {
-        (2, "fp32"): {"frame": 3120, "tile": 8500, "statistics": 6412, "blocks": 20000},
-        (3, "fp32"): {"frame": 5725, "tile": 11105, "statistics": 6416, "blocks": 20000},
-        (4, "fp32"): {"frame": 9373, "tile": 14751, "statistics": 6412, "blocks": 20000},
-        (2, "bf16"): {"frame": 1583, "tile": 6443, "statistics": 4360, "blocks": 20000},
-        (3, "bf16"): {"frame": 2910, "tile": 7768, "statistics": 4360, "blocks": 20000},
-        (4, "bf16"): {"frame": 4765, "tile": 9623, "statistics": 4360, "blocks": 20000},
+        (2, "fp32"): {"frame": 1540, "tile": 3600, "statistics": 3050, "blocks": 17000},
+        (3, "fp32"): {"frame": 1590, "tile": 3640, "statistics": 3050, "blocks": 17000},
+        (4, "fp32"): {"frame": 1650, "tile": 3710, "statistics": 3050, "blocks": 17000},
+        (2, "bf16"): {"frame": 810, "tile": 1850, "statistics": 670, "blocks": 9000},
+        (3, "bf16"): {"frame": 880, "tile": 1910, "statistics": 670, "blocks": 9000},
+        (4, "bf16"): {"frame": 1070, "tile": 2300, "statistics": 670, "blocks": 9100},
     }
 )
-"""Peak memory of R10C64 per low-resolution pixel by scale and arithmetic: the slope of a line
-through sides of 128 to 512 pixels, OpenVINO 2026.4.1 on a CPU (`benchmarks/memory.py`,
-`benchmarks/results/2026-11-23_memory.json`). The shipped tile graphs have fewer operations since
-and take a tenth less at 256 pixels."""
+"""Peak memory of R10C64 per low-resolution pixel by scale and arithmetic, beside `FIXED_BYTES`: the
+most of sides of 256, 384 and 512 pixels, OpenVINO 2026.4.1 on a CPU (`benchmarks/memory.py`,
+`benchmarks/results/memory.json`). For `blocks` it is the pixels of a tile, without the features
+that are kept."""
 
 
 def network_bytes(kind: MeasuredKind, scale: int, precision: str, pixels: int) -> int:
     """Peak memory of a graph that runs on so many low-resolution pixels.
 
-    What was not measured (FP16 on a GPU, another runtime) counts as FP32, which needs more.
+    What was not measured (INT8, FP16 on a GPU, another runtime) counts as FP32, which needs more.
     """
     known = BYTES_PER_PIXEL.get((scale, precision), BYTES_PER_PIXEL[scale, "fp32"])
-    return FIXED_BYTES + known[kind] * pixels
+    return FIXED_BYTES[kind] + known[kind] * pixels
 
 
 _FREE_SHARE = 0.7

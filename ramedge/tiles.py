@@ -5,25 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import cast
 
 import numpy as np
 
 from ramedge.blockwise import BLOCK_HALO, BlockRunner
 from ramedge.errors import UsageError
+from ramedge.following import Following
 from ramedge.halos import Halos
 from ramedge.media.frames import Pixels
 from ramedge.passes import AttentionSolver, Solved, TileMode, expected_passes
 from ramedge.runtimes.base import Runtime
-from ramedge.statistics import Statistic, Values, attention, attention_change, merge
+from ramedge.statistics import Statistic, Values, attention_change, merge
 from ramedge.tiling import Tile, TileChoice, TilePlan
-
-CUT = 0.0025
-"""Root mean square over tiles, blocks and channels of what the attention (0 to 1) of a followed
-frame was off, above which it is done anew: cuts, and so much movement that following would fall
-below 70 dB. On three clips 240 pixels wide 0.0057 left 70.1 dB, 0.0040 70.9, 0.0022 72.7 and 0.0010
-76.5; at 160 pixels as much as 0.005 left 68.5 and 0.0035 69.8."""
 
 OnTile = Callable[[int, int], None]
 
@@ -123,43 +117,27 @@ class FrameTiler(Tiler):
         return self._before is not None and self._before.plan == plan
 
     def _follow(self, pixels: Pixels, plan: TilePlan, on_tile: OnTile) -> Pixels | None:
-        """The frame with the attention of the frame before, as far as this one is not known.
-
-        Each tile takes the attention of all the tiles: of this frame those that are done, of the
-        frame before the others. `None` as soon as that turns out to be too far off.
-        """
+        """The frame with what the one before tells of it; `None` where that is too little."""
         assert self._before is not None
-        before = self._before.statistics
-        logits_of = self._excitation.logits
-        rest = _from_each(before)
-        given: list[Values] = []
-        seen: list[Statistic] = []
+        following = Following(self._before.statistics, self._excitation)
         count = _Count(plan, 1, on_tile)
-        logits = logits_of(rest[0].variance)
 
         def upscaled() -> Iterator[tuple[Tile, Pixels]]:
-            nonlocal logits
-            done: Statistic | None = None
-            for index, tile in enumerate(plan):
-                given.append(attention(logits))
-                result, statistic = self._run(pixels, tile, logits)
-                seen.append(statistic)
-                done = statistic if done is None else done.merged(statistic)
-                others = rest[index + 1 : index + 2]
-                logits = logits_of(merge([done, *others]).variance)
+            for tile in plan:
+                result, statistic = self._run(pixels, tile, following.logits)
+                following.take(statistic)
                 count.one()
+                if following.is_lost:
+                    raise _Lost
                 yield tile, result
 
-        bands = []
-        for band in _stitched(plan, self._scale, upscaled()):
-            bands.append(band)
-            off = np.square(np.stack(given) - attention(logits)).mean(axis=(1, 2))
-            if off.sum() > CUT**2 * plan.count:
-                self._before = _Seen(plan, seen + before[len(seen) :])
-                return None
         self.passes = 0
-        self._before = _Seen(plan, seen)
-        return _assembled(iter(bands), pixels, self._scale)
+        try:
+            return _assembled(_stitched(plan, self._scale, upscaled()), pixels, self._scale)
+        except _Lost:
+            return None
+        finally:
+            self._before = _Seen(plan, following.statistics)
 
     def bands(  # noqa: D102
         self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile
@@ -214,17 +192,16 @@ class FrameTiler(Tiler):
         return self._excitation.logits(merge(seen.statistics).variance)
 
 
+class _Lost(Exception):  # noqa: N818  # nothing failed
+    """A frame cannot be followed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """What is known of a frame: the statistic of each of its tiles."""
 
     plan: TilePlan
     statistics: list[Statistic]
-
-
-def _from_each(statistics: list[Statistic]) -> list[Statistic]:
-    """Of each tile and all after it together."""
-    return list(accumulate(reversed(statistics), Statistic.merged))[::-1]
 
 
 def _stitched(

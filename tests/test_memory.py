@@ -78,7 +78,7 @@ def test_other_errors_are_not_memory(monkeypatch: pytest.MonkeyPatch, photo: np.
 
 def test_a_memory_limit_means_tiles(photo: np.ndarray) -> None:
     frame = np.tile(photo, (6, 6, 1))
-    with Upscaler(memory=int((resident_bytes() + (220 << 20)) / 0.9)) as upscaler:
+    with Upscaler(memory=int((resident_bytes() + (180 << 20)) / 0.9)) as upscaler:
         assert upscaler.upscale(frame).shape == (768, 864, 3)
         assert any("does not fit" in note for note in upscaler.notes)
         assert any("attention of the whole frame" in note for note in upscaler.notes)
@@ -96,7 +96,7 @@ def test_what_was_taken_since_stays_to_be_used() -> None:
 def test_all_frames_of_a_video_have_the_same_tiles(photo: np.ndarray) -> None:
     """The network that the first frame loaded does not make the tiles of the next one smaller."""
     frame = np.tile(photo, (3, 3, 1))
-    memory = int((resident_bytes() + (95 << 20)) / 0.9)
+    memory = int((resident_bytes() + (85 << 20)) / 0.9)
     with Upscaler(memory=memory, tile_mode="fast") as upscaler:
         for _ in range(3):
             upscaler.upscale(frame)

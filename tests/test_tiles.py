@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 from small_networks import make_network
 
+from ramedge.blockwise import BLOCK_HALO, BlockRunner
 from ramedge.errors import UsageError
 from ramedge.export.onnx import export_onnx
 from ramedge.halos import Halos
 from ramedge.media.video import VideoReader
+from ramedge.memory import resident_bytes
 from ramedge.metrics import psnr
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
@@ -19,7 +21,7 @@ from ramedge.network.tiled import TiledNetwork, excitation_of
 from ramedge.passes import TOLERANCE, AttentionSolver
 from ramedge.runtimes.base import Runtime
 from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
-from ramedge.runtimes.select import RuntimeSettings
+from ramedge.runtimes.select import PrecisionName, RuntimeSettings
 from ramedge.runtimes.torch import TorchRuntime
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.statistics import attention_change, merge, save_excitation
@@ -262,3 +264,53 @@ def test_shipped_networks_in_tiles_equal_the_whole_frame(scale: int) -> None:
         assert any("Tiles of 47 pixels" in note for note in tiled.notes)
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 4e-5  # rounding ties: a handful of values
+
+
+def test_four_pixels_round_a_tile_are_what_a_block_sees(runtime: Runtime, network: SRRAM) -> None:
+    """Pixels outside of them change nothing, and one pixel of them does."""
+    rng = np.random.default_rng(3)
+    frame = rng.integers(0, 65536, (31, 37, 3)).astype(np.uint16)
+    scale = network.config.scales[0]
+    whole = runtime.infer(frame[None])[0].astype(int)
+    differ = []
+    for halo in (BLOCK_HALO, BLOCK_HALO - 1):
+        blocks, found = BlockRunner(runtime, excitation_of(network)), np.zeros_like(whole)
+        plan = TilePlan(31, 37, 8, halo)
+        for tile, result in blocks.tiles(frame, plan, lambda: None):
+            kept = tile.interior.within(tile.source).scaled(scale)
+            found[tile.interior.scaled(scale).slices] = result[kept.slices]
+        differ.append(np.abs(found - whole).max())
+    assert differ[0] <= 2
+    assert differ[1] > 10 or scale == 2  # which sees the fourth one too faintly here
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 100), ("auto", 75), ("int8", 75)])
+def test_block_by_block_rounds_as_the_frame_does(precision: PrecisionName, least: float) -> None:
+    with Image.open(sample_photo(PHOTOS[1])) as opened:
+        pixels = np.asarray(opened.convert("RGB"))[60:163, 100:231]
+    settings = RuntimeSettings(precision=precision)
+    with Upscaler(settings, 48) as tiled, Upscaler(settings, 0) as whole:
+        found, expected = tiled.upscale(pixels), whole.upscale(pixels)
+        assert any("block by block" in note for note in tiled.notes)
+    same = np.array_equal(found, expected)
+    assert same or psnr(found.astype(float), expected.astype(float)) >= least
+
+
+def test_two_frames_at_once_keep_their_features_apart(runtime: Runtime, network: SRRAM) -> None:
+    """As colours and alpha of one picture, whose strips are made in turn."""
+    rng = np.random.default_rng(5)
+    frames = [rng.integers(0, 256, (40, 30, 3)).astype(np.uint8) for _ in range(2)]
+    shared, tiles = tiler(runtime, network), TileChoice(16, by_block=True)
+    alone = [tiler(runtime, network).upscale(frame, tiles, ignore) for frame in frames]
+    parts = zip(*(shared.bands(frame, tiles, ignore) for frame in frames), strict=True)
+    for found, expected in zip(zip(*parts, strict=True), alone, strict=True):
+        np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_without_memory_for_its_features_a_frame_is_passed_over() -> None:
+    frame = np.zeros((300, 300, 3), np.uint8)
+    limit = resident_bytes() + (150 << 20)
+    with Upscaler(RuntimeSettings(precision="fp32"), 32, memory=limit) as upscaler:
+        upscaler.upscale(frame)
+    assert any(note.startswith("Tiles of 32") for note in upscaler.notes)
+    assert not any("block by block" in note for note in upscaler.notes)
