@@ -135,29 +135,28 @@ def describe_plan(
     """
     memory = budget.needed_bytes(height, width, tiles) / 2**20
     plan = budget.plan(height, width, tiles.side)
-    if tiles.by_block and budget.mode == "exact":
-        plan = budget.block_plan(height, width, tiles.side)
+    what, seconds, follows = "no passes of statistics", 0.0, ""
+    if budget.mode != "exact" or not tiles.by_block:
+        each = _seconds_per_pixel(budget, runtime, _probe(plan, pixels), "tile")
+        seconds = _source_pixels(plan) * each
+    if budget.mode == "follow":
+        follows = f", {_duration(seconds)} where it follows another"
+    if tiles.by_block:
+        blocks = budget.block_plan(height, width, tiles.side)
+        plan = blocks if budget.mode == "exact" else plan
         what = "one block after another"
-        seconds = _source_pixels(plan) * _block_seconds_per_pixel(runtime, _probe(plan, pixels))
-        time_needed = f"{_duration(seconds)} a frame"
-    elif budget.mode == "fast":
-        what = "no passes of statistics"
-        each = _seconds_per_pixel(budget, runtime, _probe(plan, pixels), "tile")
-        time_needed = f"{_duration(_source_pixels(plan) * each)} a frame"
-    else:
-        each = _seconds_per_pixel(budget, runtime, _probe(plan, pixels), "tile")
-        rendering = _source_pixels(plan) * each
+        each = _block_seconds_per_pixel(runtime, _probe(blocks, pixels))
+        seconds = _source_pixels(blocks) * each
+    elif budget.mode != "fast":
         before = budget.statistic_plan(plan)
         each = _seconds_per_pixel(budget, runtime, _probe(before, pixels), "statistics")
         passes = expected_passes(budget.bits, budget.precision)
-        statistic = passes * _source_pixels(before) * each
+        seconds += passes * _source_pixels(before) * each
         what = f"about {passes} {'pass' if passes == 1 else 'passes'} of statistics"
-        time_needed = f"{_duration(rendering + statistic)} a frame"
-        if budget.mode == "follow":
-            time_needed += f", {_duration(rendering)} where it follows another"
     return (
         f"{plan.count} tiles of {plan.tile_width}×{plan.tile_height} pixels with a halo of "
-        f"{plan.halo}, {what}: about {time_needed}, {memory:.0f} MiB for the network."
+        f"{plan.halo}, {what}: about {_duration(seconds)} a frame{follows}, {memory:.0f} MiB for "
+        "the network."
     )
 
 

@@ -109,14 +109,14 @@ def test_tiles_cover_the_picture_and_say_what_they_cost(tmp_path: Path) -> None:
 
 
 def test_tiles_that_read_the_whole_picture_are_the_whole_picture(photo: np.ndarray) -> None:
-    with Upscaler() as whole, Upscaler(tile=40) as tiled:
+    with Upscaler() as whole, Upscaler(tile=48) as tiled:
         small = photo[:48, :48]
         np.testing.assert_array_equal(whole.upscale(small), tiled.upscale(small))
         assert not tiled.notes
 
 
 def test_little_memory_means_tiles(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ramedge.memory.available_bytes", lambda: 300 << 20)
+    monkeypatch.setattr("ramedge.memory.available_bytes", lambda: 260 << 20)
     monkeypatch.setattr("ramedge.memory.resident_bytes", lambda: 0)
     with Upscaler() as upscaler:
         assert upscaler.upscale(np.tile(photo, (6, 6, 1))).shape == (768, 864, 3)

@@ -76,15 +76,15 @@ def test_exhausted_memory_begins_anew(
     from ramedge.runtimes.openvino import OpenVinoRuntime
 
     Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / "a.png")
-    real, calls = OpenVinoRuntime._infer_tile, []
+    real, calls = OpenVinoRuntime._begin, []
 
     def limited(self, pixels, *rest):
         calls.append(max(pixels.shape[1:3]))
-        if len(calls) > 3 and calls[-1] > 100:
+        if len(calls) > 3 and calls[-1] > 70:
             raise MemoryError("no")
         return real(self, pixels, *rest)
 
-    monkeypatch.setattr(OpenVinoRuntime, "_infer_tile", limited)
+    monkeypatch.setattr(OpenVinoRuntime, "_begin", limited)
     ended = ramedge("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--tile", 80)
     assert ended.code == 0
     said = re.search(r"same frame again in tiles of (\d+) pixels", " ".join(ended.err.split()))
@@ -97,9 +97,9 @@ def test_exhausted_memory_begins_anew(
 @pytest.mark.parametrize(
     ("mode", "passes", "later_frames"),
     [
-        ("exact", "about 3 passes", False),
-        ("follow", "about 3 passes", True),
-        ("fast", "no passes", False),
+        ("exact", "one block after another", False),
+        ("follow", "one block after another", True),
+        ("fast", "no passes of statistics", False),
     ],
 )
 def test_tiles_are_announced_with_their_cost(
@@ -111,7 +111,7 @@ def test_tiles_are_announced_with_their_cost(
         "--precision", "fp32",
     )  # fmt: skip
     text = " ".join(ended.err.split())
-    assert "20 tiles of 32 pixels with a halo of" in text
-    assert f"{passes} of statistics: about" in text
+    assert "20 tiles of 32×32 pixels with a halo of" in text
+    assert f"{passes}: about" in text
     assert ("where it follows another" in text) == later_frames
     assert "MiB for the network" in text
