@@ -24,6 +24,8 @@ _BLOCK_TILES = 192, 48
 """Largest and smallest tile of a frame that is run block by block: of larger ones each block's
 graph takes more memory and no less time, of smaller ones the rim is half of the work."""
 _PROBE_SIDE = 176
+_MANY_TILES = 8
+"""Of so many tiles one is run for the estimate as it is, of fewer a smaller part of the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,8 @@ def _probe(plan: TilePlan, pixels: Pixels) -> Pixels:
 
     No larger than a tile: where memory is scarce, more would not fit.
     """
-    height, width = min(_PROBE_SIDE, plan.source_height), min(_PROBE_SIDE, plan.source_width)
+    most = max(plan.height, plan.width) if plan.count >= _MANY_TILES else _PROBE_SIDE
+    height, width = min(most, plan.source_height), min(most, plan.source_width)
     probe: Pixels = np.ascontiguousarray(pixels[:height, :width])  # type: ignore[assignment]
     return probe
 
