@@ -22,7 +22,7 @@ from ramedge.training.loop import TrainingSettings, train
 from ramedge.training.recipe import FAST, Recipe
 
 BASE = dataclasses.replace(
-    FAST, batch=8, patch=32, warmup=50, ema=0.99, patterns=0.0, gradient_limit=0.0
+    FAST, batch=8, patch=32, warmup=50, ema=0.99, patterns=0.0, gradient_limit=0.0, candidates=1
 )
 
 
@@ -40,6 +40,7 @@ def variants(steps: int) -> dict[str, tuple[Recipe, int]]:
         "Charbonnier": change(loss="charbonnier"),
         "L1 and spectrum": change(loss="frequency"),
         "no EMA": change(ema=0.0),
+        "the most detail of 8 places": change(candidates=8),
         "decay from the start": change(decay_fraction=1.0),
         "14 patches of 24×24": change(batch=14, patch=24),
         "4 patches of 48×48": change(batch=4, patch=48),

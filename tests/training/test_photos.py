@@ -8,7 +8,13 @@ from PIL import Image
 
 from ramedge.errors import InputError
 from ramedge.photos import downscale, find_photos
-from ramedge.training.photos import PatchSampler, load_photos, prepare_ahead, validation_pairs
+from ramedge.training.photos import (
+    PatchSampler,
+    Photo,
+    load_photos,
+    prepare_ahead,
+    validation_pairs,
+)
 
 
 def test_low_resolution_is_pillows_bicubic_of_the_cropped_photo(photo_folder: Path) -> None:
@@ -62,6 +68,23 @@ def test_processes_share_a_batch(photo_folder: Path) -> None:
     whole = draw(0, 1)
     np.testing.assert_array_equal(whole[0::2], draw(0, 2))
     np.testing.assert_array_equal(whole[1::2], draw(1, 2))
+
+
+def test_of_several_places_that_with_most_detail_is_taken() -> None:
+    """A photo that is plain but for a corner: by chance a patch rarely lies there."""
+    pixels = np.full((200, 200, 3), 90, np.uint8)
+    pixels[:60, :60] = np.random.default_rng(0).integers(0, 256, (60, 60, 3))
+    photo = Photo(pixels, {2: np.ascontiguousarray(pixels[::2, ::2])})
+
+    def textured(candidates: int) -> float:
+        sampler = PatchSampler([photo], (2,), 10, 4, seed=2, candidates=candidates)
+        batches = [sampler.cut(step) for step in range(20)]
+        for batch in batches:
+            np.testing.assert_array_equal(batch.high.shape, (4, 20, 20, 3))
+        return float(np.mean([[patch.std() > 0 for patch in b.low] for b in batches]))
+
+    assert textured(1) < 0.3
+    assert textured(64) == 1.0
 
 
 def test_validation_crops_are_centred_and_aligned(photo_folder: Path) -> None:
