@@ -210,9 +210,13 @@ class OpenVinoRuntime(Runtime):
 
         rows_and_columns = values[-1].shape[2:] if index else values[0].shape[1:3]
         common = arithmetic, rows_and_columns
-        if self._parts_of != common:  # each part takes memory for its features
-            self._parts.clear()
+        if self._parts_of != common:
+            # Each takes memory: of one shape only, and not beside the graph of a whole frame.
+            self._free_parts()
             self._parts_of = common
+            for key, graphs in self._graphs.items():
+                if key[0] == "frame":
+                    graphs.clear()
         request = self._parts.get((index, dtype))
         if request is None:
             model = _with_pixels(self._models["tile"], dtype, upscales=True)
@@ -246,6 +250,8 @@ class OpenVinoRuntime(Runtime):
                 self._wasted[key] += 1
         pays = repeated or self._wasted[key] < CHANCES or math.prod(shapes[0]) // 3 >= LARGE
         chosen = shapes if pays else None
+        if key[0] == "frame":
+            self._free_parts()
         held.append(_Graph(self._compile(*key, chosen), chosen))
         return held[-1]
 
@@ -278,7 +284,11 @@ class OpenVinoRuntime(Runtime):
     def close(self) -> None:
         """Free the compiled graphs."""
         self._graphs.clear()
+        self._free_parts()
+
+    def _free_parts(self) -> None:
         self._parts.clear()
+        self._parts_of = None
 
 
 class _Graph:

@@ -127,7 +127,7 @@ KEEPS = dataclasses.replace(BUDGET, feature_bytes=256)
 
 
 def test_frames_are_run_block_by_block_where_their_features_fit() -> None:
-    chosen, _ = sides(memory=2 << 30)
+    chosen, _ = sides(memory=resident_bytes() + (2 << 30))
     found = chosen.choose(KEEPS, 2000, 1500, 0)
     assert found.by_block
     assert 48 <= found.side <= 192
@@ -138,7 +138,7 @@ def test_frames_are_run_block_by_block_where_their_features_fit() -> None:
 
 
 def test_a_side_that_was_asked_for_is_kept_block_by_block_or_not() -> None:
-    chosen, _ = sides(tile=128, memory=2 << 30)
+    chosen, _ = sides(tile=128, memory=resident_bytes() + (2 << 30))
     assert chosen.choose(KEEPS, 2000, 1500, 0) == TileChoice(128, by_block=True)
     assert chosen.choose(KEEPS, 4000, 3000, 0) == TileChoice(128)
     fast = dataclasses.replace(KEEPS, mode="fast")
