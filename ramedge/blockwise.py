@@ -144,7 +144,7 @@ class FeatureFrame:
 
 def waiting_rows(plan: TilePlan) -> int:
     """Rows of a frame whose new features stand beside the old ones, at most."""
-    return min(plan.height, 2 * plan.tile_height + plan.halo)
+    return min(plan.height, 2 * (plan.tile_height + plan.halo))
 
 
 def feature_bytes(runtime: Runtime, pixel_type: np.dtype[Any]) -> int:

@@ -21,8 +21,9 @@ MIN_TILE = 16
 _STEP = 16
 _LARGEST_TILE = 2048
 _BLOCK_TILES = 192, 48
-"""Largest and smallest tile of a frame that is run block by block: of larger ones each block's
-graph takes more memory and no less time, of smaller ones the rim is half of the work."""
+"""Largest and smallest tile of a frame that is run block by block: of larger ones every block's
+graph takes more memory for little less rim, of smaller ones the rim is over a quarter of the
+work."""
 _PROBE_SIDE = 176
 _MANY_TILES = 8
 """Of so many tiles one is run for the estimate as it is, of fewer a smaller part of the frame."""
@@ -133,7 +134,8 @@ def describe_plan(
 ) -> str:
     """One line: tiles, halo, passes, and an estimate of time and memory.
 
-    The time is that of a small part of the frame, run twice, times the pixels to run.
+    The time is that of one tile, or of a smaller part of the frame, run twice, times the pixels to
+    run.
     """
     memory = budget.needed_bytes(height, width, tiles) / 2**20
     plan = budget.plan(height, width, tiles.side)

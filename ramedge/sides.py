@@ -23,6 +23,9 @@ def check_request(wanted: TileOption, memory: int | None) -> None:
     Raises:
         UsageError: a side or a limit that cannot be.
     """
+    for name, value in (("tile", wanted), ("memory", memory)):
+        if value is not None and not isinstance(value, int):
+            raise UsageError(f"{name}={value!r} is not a whole number; None is automatic.")
     if wanted is not None and wanted != 0 and wanted < MIN_TILE:
         raise UsageError(f"--tile takes auto, 0 (whole frame) or at least {MIN_TILE} pixels.")
     if memory is not None and memory <= 0:

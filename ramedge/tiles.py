@@ -91,8 +91,6 @@ class FrameTiler(Tiler):
         self._solver = AttentionSolver(runtime, runtime.excitation)
         self._blocks = BlockRunner(runtime, runtime.excitation)
         self._before: _Seen | None = None
-        self.passes = 0
-        """Passes of statistics that the last frame needed."""
         self.followed = False
         """Whether the last frame was done with the attention of the one before."""
 
@@ -131,7 +129,6 @@ class FrameTiler(Tiler):
                     raise _Lost
                 yield tile, result
 
-        self.passes = 0
         try:
             return _assembled(_stitched(plan, self._scale, upscaled()), pixels, self._scale)
         except _Lost:
@@ -153,7 +150,6 @@ class FrameTiler(Tiler):
         statistic_plan = TilePlan(plan.height, plan.width, tiles.side, statistic_halo)
         start = None if self._before is None else self._logits(self._before)
         solved = self._solver.solve(pixels, statistic_plan, start, count.one)
-        self.passes = solved.passes
         seen: list[Statistic] = []
         yield from _stitched(plan, self._scale, self._render(pixels, plan, solved, seen, count))
         self._before = _Seen(plan, seen)
@@ -163,7 +159,6 @@ class FrameTiler(Tiler):
 
     def _by_block(self, pixels: Pixels, side: int, on_tile: OnTile) -> Iterator[Pixels]:
         """Bands of the upscaled frame, one block of the network after another."""
-        self.passes = 0
         plan = TilePlan(pixels.shape[0], pixels.shape[1], side, BLOCK_HALO)
         count = _Count(plan, self._excitation.shape[0] + 1, on_tile)
         yield from _stitched(plan, self._scale, self._blocks.tiles(pixels, plan, count.one))

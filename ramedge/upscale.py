@@ -136,10 +136,7 @@ class Upscaler:
         Raises:
             UsageError: another shape or dtype.
         """
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-            raise UsageError(f"Expected pixels [H, W, 3], got {list(pixels.shape)}.")
-        if pixels.dtype not in (np.uint8, np.uint16):
-            raise UsageError(f"Expected uint8 or uint16 pixels, got {pixels.dtype}.")
+        _check(pixels)
         started = time.perf_counter()
         result = self._upscale_in_memory(pixels)
         self.timing.seconds += time.perf_counter() - started
@@ -163,8 +160,12 @@ class Upscaler:
         anew.
 
         Raises:
+            UsageError: pixels of another shape or dtype, or tiles of side 0.
             MemoryError: the device's memory does not suffice.
         """
+        _check(pixels)
+        if tiles.side == 0:
+            raise UsageError("A whole frame has no bands: use upscale.")
         self._say_tiles(pixels, tiles)
         bands = self._tiler.bands(pixels, tiles, self.on_tile)
         while True:
@@ -305,3 +306,10 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _check(pixels: Pixels) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise UsageError(f"Expected pixels [H, W, 3], got {list(pixels.shape)}.")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UsageError(f"Expected uint8 or uint16 pixels, got {pixels.dtype}.")

@@ -250,7 +250,20 @@ class Runtime(ABC):
         self.close()
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate", "bad_alloc")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't alloc",
+    "cannot allocate",
+    "failed to allocate",
+    "bad_alloc",
+    "resource temporarily unavailable",  # no room for a thread's stack
+)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a back end's error says that memory is exhausted."""
+    text = str(error).lower()
+    return any(words in text for words in _OUT_OF_MEMORY)
 
 
 @contextmanager
@@ -259,8 +272,7 @@ def _memory_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error).lower()
-        if any(words in text for words in _OUT_OF_MEMORY):
+        if is_out_of_memory(error):
             raise MemoryError(str(error).strip().splitlines()[0]) from None
         raise
 

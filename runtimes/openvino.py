@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.media.frames import Pixels
-from ramedge.runtimes.base import Features, Floats, GraphKind, Runtime
+from ramedge.runtimes.base import Features, Floats, GraphKind, Runtime, is_out_of_memory
 from ramedge.runtimes.openvino_blocks import count_blocks, part
 from ramedge.runtimes.openvino_graph import prepare
 from ramedge.statistics import load_excitation
@@ -211,12 +211,9 @@ class OpenVinoRuntime(Runtime):
         rows_and_columns = values[-1].shape[2:] if index else values[0].shape[1:3]
         common = arithmetic, rows_and_columns
         if self._parts_of != common:
-            # Each takes memory: of one shape only, and not beside the graph of a whole frame.
-            self._free_parts()
+            self._parts.clear()  # each takes memory: of one shape only
             self._parts_of = common
-            for key, graphs in self._graphs.items():
-                if key[0] == "frame":
-                    graphs.clear()
+            self._free_graphs("frame", "statistics")
         request = self._parts.get((index, dtype))
         if request is None:
             model = _with_pixels(self._models["tile"], dtype, upscales=True)
@@ -250,8 +247,7 @@ class OpenVinoRuntime(Runtime):
                 self._wasted[key] += 1
         pays = repeated or self._wasted[key] < CHANCES or math.prod(shapes[0]) // 3 >= LARGE
         chosen = shapes if pays else None
-        if key[0] == "frame":
-            self._free_parts()
+        self._make_room(key[0])
         held.append(_Graph(self._compile(*key, chosen), chosen))
         return held[-1]
 
@@ -275,6 +271,8 @@ class OpenVinoRuntime(Runtime):
         try:
             compiled = self._core.compile_model(model, self.device, settings)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise  # for who called, as where a graph runs
             reason = str(error).strip().splitlines()[-1]
             raise RuntimeUnavailableError(
                 f"OpenVINO cannot build the network for {self.device}: {reason}"
@@ -284,11 +282,26 @@ class OpenVinoRuntime(Runtime):
     def close(self) -> None:
         """Free the compiled graphs."""
         self._graphs.clear()
-        self._free_parts()
-
-    def _free_parts(self) -> None:
         self._parts.clear()
-        self._parts_of = None
+
+    def _make_room(self, kind: GraphKind) -> None:
+        """Free what does not run together with a kind: memory is planned for one way at a time.
+
+        Frames are run whole, or in tiles by passes, or block by block; `follow` does so with frames
+        that it cannot follow.
+        """
+        if kind != "tile":
+            self._parts.clear()
+            self._parts_of = None
+        if kind == "frame":
+            self._free_graphs("tile", "statistics")
+        else:
+            self._free_graphs("frame")
+
+    def _free_graphs(self, *kinds: GraphKind) -> None:
+        for key, graphs in self._graphs.items():
+            if key[0] in kinds:
+                graphs.clear()
 
 
 class _Graph:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -201,6 +203,8 @@ def test_a_tile_beyond_the_limit_is_said() -> None:
     [
         ({"tile": 15}, "at least 16"),
         ({"memory": -1}, "leaves nothing"),
+        ({"tile": "auto"}, "not a whole number"),
+        ({"memory": "1GiB"}, "not a whole number"),
         ({"tile_mode": "foo"}, "exact, follow, fast"),
     ],
 )
@@ -220,8 +224,11 @@ def test_options_that_cannot_be_are_refused(option: dict, words: str) -> None:
 def test_pixels_of_another_kind_are_refused_before_they_are_cut(
     pixels: np.ndarray, words: str
 ) -> None:
-    with Upscaler(tile=16) as upscaler, pytest.raises(UsageError, match=words):
-        upscaler.upscale(pixels)
+    with Upscaler(tile=16) as upscaler:
+        with pytest.raises(UsageError, match=words):
+            upscaler.upscale(pixels)
+        with pytest.raises(UsageError, match=words):
+            next(upscaler.bands(pixels, TileChoice(16)))
 
 
 def test_what_was_not_measured_counts_as_fp32() -> None:
@@ -244,3 +251,56 @@ def test_limits_are_read_as_written() -> None:
     assert _parse_memory("4096") == 4096
     with pytest.raises(UsageError):
         _parse_memory("GiB")
+
+
+WHOLE_THEN_TILES = """
+import numpy as np
+from ramedge import Upscaler
+from ramedge.memory import peak_resident_bytes, resident_bytes
+from ramedge.runtimes.select import RuntimeSettings
+fp32 = RuntimeSettings(precision="fp32")
+rng = np.random.default_rng(0)
+opened = Upscaler(fp32)
+limit = int((resident_bytes() + (185 << 20)) / 0.9)
+with Upscaler(fp32, memory=limit) as upscaler:
+    for height, width in ((211, 301), (260, 420)):
+        upscaler.start_file()
+        upscaler.upscale(rng.integers(0, 255, (height, width, 3)).astype(np.uint8))
+        print(len(upscaler.notes))
+print(limit, peak_resident_bytes())
+"""
+
+
+def test_whole_frames_and_tiles_keep_to_a_limit_together() -> None:
+    """A picture that fits whole, then one that does not, in a process of its own."""
+    command = [sys.executable, "-c", WHOLE_THEN_TILES]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    whole, tiled, limit, peak = map(int, ended.stdout.split())
+    assert whole == 0
+    assert tiled > 0
+    assert peak <= limit
+
+
+class FullCore:
+    """OpenVINO's core where memory for graphs of large inputs runs out."""
+
+    def __init__(self, core, words: str) -> None:
+        self.core, self.words = core, words
+
+    def compile_model(self, model, *rest):
+        if max(model.input(0).get_partial_shape().to_shape()[1:3]) > 100:
+            raise RuntimeError(f"Exception from plugin.cpp: {self.words}")
+        return self.core.compile_model(model, *rest)
+
+    def read_model(self, *what):
+        return self.core.read_model(*what)
+
+
+@pytest.mark.parametrize("words", ["std::bad_alloc", "can't alloc", "Failed to allocate 8 bytes"])
+def test_memory_that_runs_out_while_compiling_means_tiles(photo: np.ndarray, words: str) -> None:
+    frame = np.tile(photo, (3, 3, 1))
+    with Upscaler() as upscaler:
+        runtime = upscaler.model.runtime
+        runtime._core = FullCore(runtime._core, words)  # type: ignore[attr-defined]
+        assert upscaler.upscale(frame).shape == (384, 432, 3)
+        assert any("Out of memory" in note for note in upscaler.notes)
