@@ -11,7 +11,7 @@ from ramedge.blockwise import BLOCK_HALO, BlockRunner, waiting_rows
 from ramedge.halos import Halos
 from ramedge.media.frames import Pixels
 from ramedge.memory import network_bytes
-from ramedge.passes import TileMode, expected_passes
+from ramedge.passes import TileMode, expected_passes, guess_pixels
 from ramedge.runtimes.base import Runtime
 from ramedge.tiling import TileChoice, TilePlan, Window
 
@@ -149,13 +149,13 @@ def describe_plan(
         blocks = budget.block_plan(height, width, tiles.side)
         plan = blocks if budget.mode == "exact" else plan
         what = "one block after another"
-        each = _block_seconds_per_pixel(runtime, _probe(blocks, pixels))
+        each = _block_seconds_per_pixel(runtime, blocks, pixels)
         seconds = _source_pixels(blocks) * each
     elif budget.mode != "fast":
         before = budget.statistic_plan(plan)
         each = _seconds_per_pixel(budget, runtime, _probe(before, pixels), "statistics")
         passes = expected_passes(budget.bits, budget.precision)
-        seconds += passes * _source_pixels(before) * each
+        seconds += (passes * _source_pixels(before) + guess_pixels(before)) * each
         what = f"about {passes} {'pass' if passes == 1 else 'passes'} of statistics"
     return (
         f"{plan.count} tiles of {plan.tile_width}×{plan.tile_height} pixels with a halo of "
@@ -194,18 +194,30 @@ def _seconds_per_pixel(budget: TileBudget, runtime: Runtime, part: Pixels, kind:
     return seconds / (window.height * window.width)
 
 
-def _block_seconds_per_pixel(runtime: Runtime, part: Pixels) -> float:
+def _block_seconds_per_pixel(runtime: Runtime, plan: TilePlan, pixels: Pixels) -> float:
+    """Of two tiles side by side: the features of one would stay in the processor's cache."""
     assert runtime.excitation is not None
-    height, width = part.shape[:2]
-    plan = TilePlan(height, width, max(height, width), BLOCK_HALO)
+    part = _probe(plan, pixels)
+    small = TilePlan(part.shape[0], part.shape[1], max(part.shape[:2]), BLOCK_HALO)
     blocks = BlockRunner(runtime, runtime.excitation)
-    seconds = 0.0
-    for _ in range(2):  # the first one compiles the graphs
-        started = time.perf_counter()
-        for _ in blocks.tiles(part, plan, lambda: None):
-            pass
-        seconds = time.perf_counter() - started
-    return seconds / float(height * width)
+    _run_blocks(blocks, part, small)  # compiles the graphs
+    rows, columns = part.shape[:2]
+    if plan.count >= _MANY_TILES:
+        if plan.width > plan.tile_width:
+            columns = min(plan.width, 2 * plan.tile_width)
+            small = TilePlan(rows, columns, max(rows, plan.tile_width), BLOCK_HALO)
+        else:
+            rows = min(plan.height, 2 * plan.tile_height)
+            small = TilePlan(rows, columns, max(columns, plan.tile_height), BLOCK_HALO)
+    return _run_blocks(blocks, pixels[:rows, :columns], small) / _source_pixels(small)
+
+
+def _run_blocks(blocks: BlockRunner, part: Pixels, plan: TilePlan) -> float:
+    """Seconds that the tiles of a plan take."""
+    started = time.perf_counter()
+    for _ in blocks.tiles(part, plan, lambda: None):
+        pass
+    return time.perf_counter() - started
 
 
 def _duration(seconds: float) -> str:

@@ -58,6 +58,15 @@ def tolerance(bits: int, precision: str) -> float:
     return INT8_TOLERANCE if precision == "int8" else HALF_TOLERANCE
 
 
+def guess_pixels(plan: TilePlan) -> int:
+    """Low-resolution pixels that an estimate counts on for the first guess of a frame.
+
+    Photos took four rounds over its windows.
+    """
+    windows = _samples_of(plan)
+    return 4 * _sample_count(windows) * windows.source_height * windows.source_width
+
+
 def expected_passes(bits: int, precision: str) -> int:
     """What an estimate counts on, from a start that is guessed.
 
@@ -177,9 +186,17 @@ def _cautious(rate: float) -> float:
     return min(_UNKNOWN_RATE, _SAFETY * rate)
 
 
+def _samples_of(plan: TilePlan) -> TilePlan:
+    return TilePlan(plan.height, plan.width, _SAMPLE_SIDE, plan.halo)
+
+
+def _sample_count(windows: TilePlan) -> int:
+    return min(_MOST_SAMPLES, -(-windows.count // _SAMPLE_SHARE))
+
+
 def _sample(plan: TilePlan) -> list[Tile]:
-    windows = TilePlan(plan.height, plan.width, _SAMPLE_SIDE, plan.halo)
-    count = min(_MOST_SAMPLES, -(-windows.count // _SAMPLE_SHARE))
+    windows = _samples_of(plan)
+    count = _sample_count(windows)
     down, across = windows.height - _SAMPLE_SIDE, windows.width - _SAMPLE_SIDE
     # Roberts' R2 sequence spreads evenly over rows and columns, however many points it has.
     places = ((n / _PLASTIC % 1.0, n / _PLASTIC**2 % 1.0) for n in range(1, count + 1))

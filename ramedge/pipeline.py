@@ -279,7 +279,7 @@ def _upscale_video(
                 raise
             result.fail(InputError(f"{error} Kept the {result.frames} frames before."))
         writer.finish(settings.keep_going)
-        result.notes[notes_before:] = writer.notes
+        result.notes[notes_before:] = [*reader.doubts, *writer.notes]
 
 
 def _expected_frames(reader: VideoReader, settings: UpscaleSettings) -> int | None:

@@ -182,7 +182,7 @@ class _Display:
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task: TaskID | None = None
-        self._files = 0
+        self._name = ""
         self._seen: set[str] = set()
 
     def observer(self) -> UpscaleObserver:
@@ -190,7 +190,7 @@ class _Display:
             on_model=self._model,
             on_start=self._start,
             on_frame=self._frame,
-            on_plan=lambda text: console.stderr.print(text, markup=False),
+            on_plan=lambda text: console.stderr.print(f"{self._name}: {text}", markup=False),
             on_tile=self._tile,
             on_result=self._result,
         )
@@ -202,8 +202,8 @@ class _Display:
             console.notice(note)
 
     def _start(self, job: Job, frames: int | None) -> None:
-        self._files += 1
-        name = job.source.name.replace("[", r"\[")
+        self._name = job.source.name
+        name = self._name.replace("[", r"\[")
         self._task = self._bar.add_task(name, total=frames, info="")
 
     def _frame(self, done: int) -> None:

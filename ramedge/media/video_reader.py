@@ -33,7 +33,8 @@ _DEMUXERS: Final = (
     "gxf,rm,dv,h264,hevc,vvc,av1,obu,m4v,mjpeg,yuv4mpegpipe,wtv,amv,nsv,swf,vc1,dirac,webp_anim"
 )
 _URL: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
-# Matroska keeps no frame counts: an end this early is a cut file, not a rounding.
+# Matroska keeps no frame counts: an end this early is a cut file, not a rounding. Where less is
+# missing, but more than two frames, the user is told.
 _EARLY_END_SECONDS: Final = 0.5
 
 
@@ -155,6 +156,8 @@ class VideoReader:
         self._keep_going = keep_going
         self._closed = False
         self.info = _probe(self.path)
+        self.doubts: list[str] = []
+        """What the last frame told that no error was raised for, one line each."""
 
     @property
     def trimmed(self) -> bool:
@@ -182,6 +185,7 @@ class VideoReader:
             UsageError: the start is past the end of the video.
         """
         progress = _Progress()
+        self.doubts.clear()
         with open_input(self.path) as container:
             stream = find_video_stream(container, self.path)
             first = self._seek(container, stream)
@@ -236,16 +240,20 @@ class VideoReader:
             return
         end = (progress.end - (stream.start_time or 0)) * self.info.time_base
         promised, count = _promised_end(stream), stream.frames
-        tolerance = 2 / float(self.info.average_rate) if count else _EARLY_END_SECONDS
-        if promised is None:
-            _check_whole_file(self.path)
-        short = promised is not None and float(end) < promised - tolerance
+        two_frames = 2 / float(self.info.average_rate)
+        missing = _missing_of_file(self.path) if promised is None else promised - float(end)
         # A count alone may be more than there is to see: edit lists hide frames.
-        if short and (not count or progress.given < count):
+        short = missing > (two_frames if count else _EARLY_END_SECONDS)
+        if promised is not None and short and (not count or progress.given < count):
             of = f" of {count}" if count else ""
             raise InputError(
                 f"{self.path} is cut off: {progress.given} frames{of} ({float(end):.2f} of "
                 f"{promised:.2f} s) can be decoded. Get a complete copy."
+            )
+        if missing > two_frames and not count:
+            self.doubts.append(
+                f"It may be cut off: it ends {missing:.2f} s before what its header says, after "
+                f"{progress.given} frames."
             )
 
 
@@ -347,14 +355,17 @@ def _promised_end(stream: VideoStream) -> float | None:
     return None
 
 
-def _check_whole_file(path: Path) -> None:
-    """Matroska without durations of its streams: compare all its packets with the file's own.
+def _missing_of_file(path: Path) -> float:
+    """Seconds by which Matroska without durations of its streams ends before the file's own.
 
     Other containers estimate that duration, and a video may rightly end before its sound.
+
+    Raises:
+        InputError: it is more than rounding.
     """
     with open_input(path) as container:
         if container.duration is None or not container.format.name.startswith("matroska"):
-            return
+            return 0.0
         end = 0.0
         with contextlib.suppress(av.FFmpegError, OSError):
             for packet in container.demux():
@@ -367,6 +378,7 @@ def _check_whole_file(path: Path) -> None:
             f"{path} is cut off: it holds {end:.2f} of {promised:.2f} s. Get a complete copy, or "
             "keep what there is with --keep-going."
         )
+    return promised - end
 
 
 def _probe(path: Path) -> VideoInfo:

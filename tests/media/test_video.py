@@ -467,6 +467,22 @@ def test_truncated_matroska_fails(tmp_path: Path) -> None:
         list(reader)
 
 
+def test_matroska_that_lacks_its_last_frames_is_a_doubt(tmp_path: Path) -> None:
+    source = synthesize(tmp_path / "in.mkv", pts=[i * 3000 for i in range(90)], audio=None)
+    with av.open(str(source)) as whole:
+        places = [packet.pos for packet in whole.demux() if packet.pos is not None]
+    with VideoReader(source) as reader:
+        assert len(list(reader)) == 90
+        assert reader.doubts == []
+    for missing in (5, 10):  # at 30 a second less than the half second that is an error
+        (tmp_path / "short.mkv").write_bytes(source.read_bytes()[: places[90 - missing] - 12])
+        with VideoReader(tmp_path / "short.mkv") as reader:
+            assert 90 - missing - 1 <= len(list(reader)) <= 90 - missing
+            assert "may be cut off" in reader.doubts[0]
+            list(reader)
+            assert len(reader.doubts) == 1
+
+
 def test_start_and_frames_are_checked(tmp_path: Path) -> None:
     source = synthesize(tmp_path / "in.mp4")
     for start, frames in ((-1.0, None), (float("nan"), None), (None, 0)):
