@@ -47,8 +47,9 @@ class Upscaler:
     """Upscales RGB pixels with one network.
 
     Whole frames by default. In tiles the result is the same: the network's channel attention
-    looks at the whole frame, so the tiles are first passed over for the frame's statistic, see
-    `ramedge.passes`; how far a tile reads beyond its border is in `ramedge.halos`.
+    looks at the whole frame, so tiles run block by block (`ramedge.blockwise`), or are first passed
+    over for the frame's statistic (`ramedge.passes`); how far a tile reads beyond its border is in
+    `ramedge.halos`. For one thread at a time: give each thread an upscaler of its own.
 
     >>> import numpy as np
     >>> from ramedge import Upscaler

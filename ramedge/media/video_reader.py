@@ -372,7 +372,7 @@ def _missing_of_file(path: Path) -> float:
                 if packet.pts is not None and packet.time_base is not None:
                     last = (packet.pts + (packet.duration or 0)) * packet.time_base
                     end = max(end, float(last))
-        promised = (container.duration + (container.start_time or 0)) / 1_000_000
+        promised: float = (container.duration + (container.start_time or 0)) / 1_000_000
     if end < promised - _EARLY_END_SECONDS:
         raise InputError(
             f"{path} is cut off: it holds {end:.2f} of {promised:.2f} s. Get a complete copy, or "
