@@ -10,7 +10,7 @@ import numpy as np
 from ramedge.blockwise import BLOCK_HALO, BlockRunner, waiting_rows
 from ramedge.halos import Halos
 from ramedge.media.frames import Pixels
-from ramedge.memory import network_bytes
+from ramedge.memory import MeasuredKind, network_bytes
 from ramedge.passes import TileMode, expected_passes, guess_pixels
 from ramedge.runtimes.base import Runtime
 from ramedge.tiling import TileChoice, TilePlan, Window
@@ -38,6 +38,7 @@ class TileBudget:
         bits: of a sample, 8 or 16.
         feature_bytes: kept for each pixel of a frame that is run block by block, see
             `ramedge.blockwise`; 0 where the runtime cannot.
+        counted: the precision whose measured memory counts, where it is not `precision`.
     """
 
     scale: int
@@ -46,29 +47,30 @@ class TileBudget:
     halos: Halos
     bits: int
     feature_bytes: int = 0
+    counted: str | None = None
 
     def whole_bytes(self, height: int, width: int) -> int:
         """Memory of the network for a whole frame."""
-        return network_bytes("frame", self.scale, self.precision, height * width)
+        return self._network_bytes("frame", height * width)
+
+    def _network_bytes(self, kind: MeasuredKind, pixels: int) -> int:
+        return network_bytes(kind, self.scale, self.counted or self.precision, pixels)
 
     def tile_bytes(self, plan: TilePlan) -> int:
         """Memory of the network for the tiles of a plan."""
         pixels = plan.source_height * plan.source_width
         if self.mode == "fast":
-            return network_bytes("frame", self.scale, self.precision, pixels)
+            return self._network_bytes("frame", pixels)
         statistic = self.statistic_plan(plan)
-        return network_bytes("tile", self.scale, self.precision, pixels) + network_bytes(
-            "statistics",
-            self.scale,
-            self.precision,
-            statistic.source_height * statistic.source_width,
+        return self._network_bytes("tile", pixels) + self._network_bytes(
+            "statistics", statistic.source_height * statistic.source_width
         )
 
     def block_bytes(self, plan: TilePlan) -> int:
         """Memory of the network and of the features for a frame that is run block by block."""
         pixels = plan.source_height * plan.source_width
         kept = (plan.height + waiting_rows(plan)) * plan.width
-        network = network_bytes("blocks", self.scale, self.precision, pixels)
+        network = self._network_bytes("blocks", pixels)
         return network + self.feature_bytes * kept
 
     def is_whole(self, height: int, width: int, choice: TileChoice) -> bool:

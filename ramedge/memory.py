@@ -34,18 +34,21 @@ BYTES_PER_PIXEL: Mapping[tuple[int, str], Mapping[MeasuredKind, int]] = MappingP
         (2, "bf16"): {"frame": 810, "tile": 1850, "statistics": 670, "blocks": 9000},
         (3, "bf16"): {"frame": 880, "tile": 1910, "statistics": 670, "blocks": 9000},
         (4, "bf16"): {"frame": 1070, "tile": 2300, "statistics": 670, "blocks": 9100},
+        (2, "int8"): {"frame": 960, "tile": 2050, "statistics": 820, "blocks": 8510},
+        (3, "int8"): {"frame": 950, "tile": 2140, "statistics": 820, "blocks": 9140},
+        (4, "int8"): {"frame": 1160, "tile": 2330, "statistics": 820, "blocks": 9140},
     }
 )
 """Peak memory of R10C64 per low-resolution pixel by scale and arithmetic, beside `FIXED_BYTES`: the
 most of sides of 256, 384 and 512 pixels, OpenVINO 2026.4.1 on a CPU (`benchmarks/memory.py`,
-`benchmarks/results/memory.json`). For `blocks` it is the pixels of a tile, without the features
-that are kept."""
+`benchmarks/results/memory.json`); INT8 with bfloat16 around it. For `blocks` it is the pixels of a
+tile, without the features that are kept."""
 
 
 def network_bytes(kind: MeasuredKind, scale: int, precision: str, pixels: int) -> int:
     """Peak memory of a graph that runs on so many low-resolution pixels.
 
-    What was not measured (INT8, FP16 on a GPU, another runtime) counts as FP32, which needs more.
+    What was not measured (FP16 on a GPU, another runtime) counts as FP32, which needs more.
     """
     known = BYTES_PER_PIXEL.get((scale, precision), BYTES_PER_PIXEL[scale, "fp32"])
     return FIXED_BYTES[kind] + known[kind] * pixels

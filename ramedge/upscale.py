@@ -18,6 +18,7 @@ from ramedge.errors import UsageError
 from ramedge.estimate import TileBudget, describe_plan
 from ramedge.media.frames import Pixels, plane_of, three_of
 from ramedge.passes import TileMode
+from ramedge.runtimes.base import Runtime
 from ramedge.runtimes.select import OpenedModel, RuntimeSettings, open_model
 from ramedge.sides import TileOption, TileSides, check_request
 from ramedge.tiles import FrameTiler, LoneTiler, OnTile, Tiler
@@ -255,6 +256,7 @@ class Upscaler:
             halos=self.model.halos,
             bits=16 if wide else 8,
             feature_bytes=max(1, strips) * feature_bytes(runtime, pixels.dtype),
+            counted="fp32" if _is_int8_in_fp32(runtime) else None,
         )
 
     def _choice(self, pixels: Pixels, strips: int = 0) -> TileChoice:
@@ -307,6 +309,11 @@ class Upscaler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _is_int8_in_fp32(runtime: Runtime) -> bool:
+    """INT8 whose other layers do not run in half precision, or perhaps not: never measured."""
+    return runtime.precision == "int8" and runtime.feature_type(np.dtype(np.uint8)) != np.float16
 
 
 def _check(pixels: Pixels) -> None:

@@ -13,6 +13,8 @@ from ramedge.errors import UsageError
 from ramedge.estimate import MIN_TILE, TileBudget
 from ramedge.halos import Halos
 from ramedge.memory import MemoryLimit, available_bytes, network_bytes, resident_bytes
+from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.select import RuntimeSettings
 from ramedge.sides import TileSides
 from ramedge.tiling import TileChoice
 from ramedge.upscale import Upscaler
@@ -232,8 +234,18 @@ def test_pixels_of_another_kind_are_refused_before_they_are_cut(
 
 
 def test_what_was_not_measured_counts_as_fp32() -> None:
-    assert network_bytes("tile", 3, "int8", 1000) == network_bytes("tile", 3, "fp32", 1000)
+    assert network_bytes("tile", 3, "fp16", 1000) == network_bytes("tile", 3, "fp32", 1000)
     assert network_bytes("tile", 3, "bf16", 1000) < network_bytes("tile", 3, "fp32", 1000)
+
+
+@pytest.mark.parametrize(("around", "counted"), [(np.float16, "int8"), (np.float32, "fp32")])
+def test_int8_counts_as_what_runs_around_it(
+    monkeypatch: pytest.MonkeyPatch, around: type, counted: str
+) -> None:
+    monkeypatch.setattr(OpenVinoRuntime, "feature_type", lambda _self, _kind: np.dtype(around))
+    with Upscaler(RuntimeSettings(precision="int8")) as upscaler:
+        budget = upscaler._budget(np.zeros((8, 8, 3), np.uint8))
+    assert budget.whole_bytes(100, 100) == network_bytes("frame", 2, counted, 10_000)
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-2GiB", "2XB", "0.5", "9" * 400])
