@@ -265,13 +265,16 @@ class _Run:
             rank=self.group.rank,
             world=self.group.world,
             candidates=s.recipe.candidates,
+            shares=s.recipe.shares,
         )
         if s.recipe.batch < self.group.world:
             raise UsageError(f"A batch of {s.recipe.batch} cannot feed {self.group.world} GPUs.")
         batches = make_batches(
             sampler, self.group.device, self.accelerated.channels_last, self._patterns()
         )
-        flops = step_flops(s.network, s.recipe.patch, s.recipe.batch, s.recipe.collapse)
+        flops = step_flops(
+            s.network, s.recipe.patch, s.recipe.batch, s.recipe.collapse, s.recipe.shares
+        )
         flops /= self.group.world
         ceiling = measure_ceiling(self.group.device, self.accelerated.bf16)
         durations: deque[float] = deque(maxlen=_LOSS_WINDOW)
@@ -415,9 +418,11 @@ def _fixed_settings(
     """
     network = asdict(settings.network)
     network["scales"] = list(settings.network.scales)
+    recipe = asdict(settings.recipe)
+    recipe["shares"] = list(settings.recipe.shares)
     return {
         "network": network,
-        "recipe": asdict(settings.recipe),
+        "recipe": recipe,
         "seed": settings.seed,
         "start": None if start is None else start.digest,
         "photos": photos.digest,

@@ -151,6 +151,8 @@ class PatchSampler:
     walls, of which photos are full, teach little (after Wang et al., "SamplingAug: On the
     Importance of Patch Sampling Augmentation for Single Image Super-Resolution", BMVC 2021).
 
+    With `shares` some scales are drawn more often than others.
+
     Each of `world` processes draws the whole batch and keeps the share of its `rank`, so that
     several processes together see what one would.
     """
@@ -163,11 +165,12 @@ class PatchSampler:
     rank: int = 0
     world: int = 1
     candidates: int = 1
+    shares: tuple[float, ...] = ()
 
     def draw(self, step: int) -> Draw:
         """A random scale, and a random photo, place, flip and rotation for each patch."""
         rng = np.random.default_rng((self.seed, step))
-        scale = self.scales[int(rng.integers(len(self.scales)))]
+        scale = self.scales[self._any_scale(rng)]
         count = self.batch * self.candidates
         photo = rng.integers(len(self.photos), size=count)
         sizes = np.array([self.photos[index].low[scale].shape[:2] for index in photo])
@@ -180,6 +183,11 @@ class PatchSampler:
         turns, flip = rng.integers(4, size=self.batch), rng.integers(2, size=self.batch) > 0
         own = slice(self.rank, None, self.world)
         return Draw(step, scale, photo[own], y[own], x[own], turns[own], flip[own])
+
+    def _any_scale(self, rng: np.random.Generator) -> int:
+        if not self.shares:
+            return int(rng.integers(len(self.scales)))
+        return int(rng.choice(len(self.scales), p=np.array(self.shares) / sum(self.shares)))
 
     def _detail(self, scale: int, photo: int, y: int, x: int) -> float:
         """Mean absolute difference of neighbouring pixels of a low-resolution patch, in green."""

@@ -36,6 +36,7 @@ class Recipe:
             0 keeps none.
         patterns: share of the patches that get a synthetic pattern, see
             `ramedge.training.patterns`.
+        shares: how often each scale is drawn, beside the others; empty: all alike.
         candidates: random places that each patch is chosen from, the one with the most detail.
         bf16: autocast to bfloat16 where the device computes in it.
         compile: use torch.compile where it works.
@@ -62,6 +63,7 @@ class Recipe:
     gradient_limit: float = 0.0
     ema: float = 0.0
     patterns: float = 0.0
+    shares: tuple[float, ...] = ()
     candidates: int = 1
     bf16: bool = False
     compile: bool = False
@@ -81,6 +83,8 @@ class Recipe:
             raise UsageError("The limit of the gradients must not be negative.")
         if not 0.0 <= self.ema < 1.0:
             raise UsageError("The EMA decay must lie in [0, 1).")
+        if not all(math.isfinite(share) and share > 0 for share in self.shares):
+            raise UsageError("The share of each scale must be a positive number.")
         if not 0.0 <= self.patterns <= 1.0:
             raise UsageError("The share of patterns must lie in [0, 1].")
 

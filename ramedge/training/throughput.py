@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -45,8 +46,14 @@ class Throughput:
         )
 
 
-def step_flops(config: NetworkConfig, patch: int, batch: int, collapse: bool = False) -> float:
-    """Operations of a step's forward and backward pass, the mean over the scales.
+def step_flops(
+    config: NetworkConfig,
+    patch: int,
+    batch: int,
+    collapse: bool = False,
+    shares: tuple[float, ...] = (),
+) -> float:
+    """Operations of a step's forward and backward pass, the mean over the scales by their shares.
 
     Counted by torch on tensors without data; a multiply-add is two operations.
     """
@@ -60,7 +67,7 @@ def step_flops(config: NetworkConfig, patch: int, batch: int, collapse: bool = F
         with FlopCounterMode(display=False) as counter:
             network(image, scale).sum().backward()
         counts.append(counter.get_total_flops())
-    return sum(counts) / len(counts)
+    return float(np.average(counts, weights=shares or None))
 
 
 def measure_ceiling(device: torch.device, bf16: bool) -> float:

@@ -70,6 +70,9 @@ def test_train_export_and_upscale_hang_together(
         (("--data", "/nonexistent"), "No such folder"),
         (("--learning-rate", "-1"), "positive"),
         (("--decay", "1.5"), "a share of the steps"),
+        (("--scales", "2,3", "--shares", "1"), "one number for each scale"),
+        (("--scales", "2,3", "--shares", "1,much"), "not a list of numbers"),
+        (("--scales", "2,3", "--shares", "1,0"), "must be a positive number"),
         (("--decay", "0.5", "--recipe", "paper"), "belongs to fast"),
     ],
 )

@@ -48,6 +48,16 @@ def test_patches_are_aligned(photo_folder: Path) -> None:
     assert scales == {2, 4}
 
 
+def test_scales_are_drawn_by_their_shares(photo_folder: Path) -> None:
+    photos = load_photos(photo_folder, (2, 3, 4), patch=16)
+    sampler = PatchSampler(
+        photos.training, (2, 3, 4), patch=16, batch=1, seed=0, shares=(1.0, 2.0, 5.0)
+    )
+    drawn = [sampler.draw(step).scale for step in range(1600)]
+    for scale, expected in ((2, 200), (3, 400), (4, 1000)):
+        assert abs(drawn.count(scale) - expected) < 4 * expected**0.5
+
+
 def test_a_step_is_the_same_whenever_it_is_drawn(photo_folder: Path) -> None:
     photos = load_photos(photo_folder, (2,), patch=16)
     sampler = PatchSampler(photos.training, (2,), patch=16, batch=2, seed=1)

@@ -23,6 +23,8 @@ def test_several_scales_count_as_their_mean() -> None:
         return step_flops(NetworkConfig(blocks=1, scales=scales), patch=8, batch=1)
 
     assert flops(2, 4) == pytest.approx((flops(2) + flops(4)) / 2)
+    mostly_4 = step_flops(NetworkConfig(blocks=1, scales=(2, 4)), 8, 1, shares=(1.0, 3.0))
+    assert mostly_4 == pytest.approx((flops(2) + 3 * flops(4)) / 4)
 
 
 def test_share_is_of_the_ceiling() -> None:
