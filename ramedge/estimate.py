@@ -24,6 +24,7 @@ _BLOCK_TILES = 192, 48
 """Largest and smallest tile of a frame that is run block by block: of larger ones every block's
 graph takes more memory for little less rim, of smaller ones the rim is over a quarter of the
 work."""
+_LITTLE_MORE = 1.125
 _PROBE_SIDE = 176
 _MANY_TILES = 8
 """Of so many tiles one is run for the estimate as it is, of fewer a smaller part of the frame."""
@@ -119,15 +120,21 @@ class TileBudget:
         return self.feature_bytes > 0 and self.mode != "fast"
 
     def best_tiles(self, height: int, width: int, budget: float) -> TileChoice:
-        """What is fastest among what fits into `budget` bytes, `MIN_TILE` where nothing does."""
+        """What is fastest among what fits into `budget` bytes.
+
+        Where nothing does, the largest tiles that need little more than the smallest: these would
+        save next to nothing and take many times as long.
+        """
         choices: list[TileChoice] = []
         if self._can_keep_features and self.mode == "exact":
             largest, smallest = _BLOCK_TILES
             choices += [TileChoice(s, by_block=True) for s in range(largest, smallest - 1, -_STEP)]
         largest = min(_LARGEST_TILE, -(-max(height, width) // _STEP) * _STEP)
         choices += [TileChoice(side) for side in range(largest, MIN_TILE, -_STEP)]
-        fitting = (c for c in choices if self.needed_bytes(height, width, c) <= budget)
-        found = next(fitting, TileChoice(MIN_TILE))
+        choices.append(TileChoice(MIN_TILE))
+        least = self.needed_bytes(height, width, choices[-1])
+        most = budget if least <= budget else _LITTLE_MORE * least
+        found = next(c for c in choices if self.needed_bytes(height, width, c) <= most)
         return found if found.by_block else self.with_features(height, width, found.side, budget)
 
 
@@ -197,21 +204,17 @@ def _seconds_per_pixel(budget: TileBudget, runtime: Runtime, part: Pixels, kind:
 
 
 def _block_seconds_per_pixel(runtime: Runtime, plan: TilePlan, pixels: Pixels) -> float:
-    """Of two tiles side by side: the features of one would stay in the processor's cache."""
+    """Of two rows of two tiles: the features of one would stay in the processor's cache."""
     assert runtime.excitation is not None
     part = _probe(plan, pixels)
     small = TilePlan(part.shape[0], part.shape[1], max(part.shape[:2]), BLOCK_HALO)
     blocks = BlockRunner(runtime, runtime.excitation)
     _run_blocks(blocks, part, small)  # compiles the graphs
-    rows, columns = part.shape[:2]
-    if plan.count >= _MANY_TILES:
-        if plan.width > plan.tile_width:
-            columns = min(plan.width, 2 * plan.tile_width)
-            small = TilePlan(rows, columns, max(rows, plan.tile_width), BLOCK_HALO)
-        else:
-            rows = min(plan.height, 2 * plan.tile_height)
-            small = TilePlan(rows, columns, max(columns, plan.tile_height), BLOCK_HALO)
-    return _run_blocks(blocks, pixels[:rows, :columns], small) / _source_pixels(small)
+    if plan.count >= 2 * _MANY_TILES:
+        # Twice what covers a frame is covered by tiles of the same shape: nothing is compiled.
+        part = pixels[: 2 * plan.tile_height, : 2 * plan.tile_width]
+        small = TilePlan(part.shape[0], part.shape[1], plan.tile, plan.halo)
+    return _run_blocks(blocks, part, small) / _source_pixels(small)
 
 
 def _run_blocks(blocks: BlockRunner, part: Pixels, plan: TilePlan) -> float:

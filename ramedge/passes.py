@@ -70,11 +70,12 @@ def guess_pixels(plan: TilePlan) -> int:
 def expected_passes(bits: int, precision: str) -> int:
     """What an estimate counts on, from a start that is guessed.
 
-    Photos took two in half precision, three or more in INT8 and FP32, four for 16 bits.
+    Photos took two to four in half precision, five to eight in INT8, four or five in FP32 and five
+    to seven for 16 bits.
     """
-    if is_half(bits, precision) and precision != "int8":
-        return 2
-    return 3 if bits == 8 else 4
+    if is_half(bits, precision):
+        return 6 if precision == "int8" else 3
+    return 5 if bits == 8 else 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class TileSides:
             self._say(f"{width}×{height} does not fit in {free / _MIB:.0f} MiB of memory whole.")
         if needed > free:
             self._say(
-                f"This needs about {needed / _MIB:.0f} MiB of memory whatever the tiles, more than "
+                f"This needs about {needed / _MIB:.0f} MiB of memory in small tiles too, more than "
                 f"the {free / _MIB:.0f} MiB left."
             )
         return choice

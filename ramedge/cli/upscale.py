@@ -146,10 +146,10 @@ def _parse_tile(text: str) -> TileOption:
 
 
 def _parse_memory(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
     size = 0.0
     if match is not None:
-        size = float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
+        size = float(match[1]) * 1024 ** "_KMGT".index(match[2].upper())
     if not 1 <= size < math.inf:
         raise UsageError(f"--memory {text[:20]!r}: write it as 2GiB or 800MiB.")
     return int(size)
