@@ -145,13 +145,19 @@ def _parse_tile(text: str) -> TileOption:
         raise UsageError(f"--tile {text!r}: use auto, 0 or a number of pixels.") from None
 
 
+_LEAST_BYTES = 1 << 20
+"""A smaller number without a unit was meant in another one."""
+
+
 def _parse_memory(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     size = 0.0
     if match is not None:
-        size = float(match[1]) * 1024 ** "_KMGT".index(match[2].upper())
+        size = float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
     if not 1 <= size < math.inf:
         raise UsageError(f"--memory {text[:20]!r}: write it as 2GiB or 800MiB.")
+    if size < _LEAST_BYTES and text.strip().isdigit():
+        raise UsageError(f"--memory {text} is so many bytes: write it as {text.strip()}MiB.")
     return int(size)
 
 
