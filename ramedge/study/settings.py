@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class StudySettings:
             "blocks": self.blocks,
             "channels": self.channels,
             "reduction": self.network(ATTENTION_NAMES[0]).reduction,
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.as_dict(),
             "steps": self.steps,
             "seed": self.seed,
             "data": str(self.data),

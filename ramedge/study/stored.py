@@ -76,7 +76,7 @@ def _check_settings(settings: StudySettings, attention: str, found: dict[str, An
     network["scales"] = list(network["scales"])
     wanted = {
         "network": network,
-        "recipe": asdict(settings.recipe),
+        "recipe": settings.recipe.as_dict(),
         "seed": settings.seed,
         "steps": settings.steps,
     }

@@ -418,11 +418,9 @@ def _fixed_settings(
     """
     network = asdict(settings.network)
     network["scales"] = list(settings.network.scales)
-    recipe = asdict(settings.recipe)
-    recipe["shares"] = list(settings.recipe.shares)
     return {
         "network": network,
-        "recipe": recipe,
+        "recipe": settings.recipe.as_dict(),
         "seed": settings.seed,
         "start": None if start is None else start.digest,
         "photos": photos.digest,

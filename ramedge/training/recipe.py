@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from ramedge.errors import UsageError
 
@@ -87,6 +87,10 @@ class Recipe:
             raise UsageError("The share of each scale must be a positive number.")
         if not 0.0 <= self.patterns <= 1.0:
             raise UsageError("The share of patterns must lie in [0, 1].")
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values that JSON gives back alike."""
+        return {**asdict(self), "shares": list(self.shares)}
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """Learning rate of step `step` (from 0) of `steps`."""
