@@ -25,6 +25,7 @@ _BLOCK_TILES = 192, 48
 graph takes more memory for little less rim, of smaller ones the rim is over a quarter of the
 work."""
 _LITTLE_MORE = 1.125
+"""Where no tiles fit, those may need so many times what the least of them do."""
 _PROBE_SIDE = 176
 _MANY_TILES = 8
 """Of so many tiles one is run for the estimate as it is, of fewer a smaller part of the frame."""
@@ -132,9 +133,9 @@ class TileBudget:
         largest = min(_LARGEST_TILE, -(-max(height, width) // _STEP) * _STEP)
         choices += [TileChoice(side) for side in range(largest, MIN_TILE, -_STEP)]
         choices.append(TileChoice(MIN_TILE))
-        least = self.needed_bytes(height, width, choices[-1])
-        most = budget if least <= budget else _LITTLE_MORE * least
-        found = next(c for c in choices if self.needed_bytes(height, width, c) <= most)
+        needed = [self.needed_bytes(height, width, choice) for choice in choices]
+        most = budget if min(needed) <= budget else _LITTLE_MORE * min(needed)
+        found = next(c for c, bytes_ in zip(choices, needed, strict=True) if bytes_ <= most)
         return found if found.by_block else self.with_features(height, width, found.side, budget)
 
 
@@ -143,8 +144,8 @@ def describe_plan(
 ) -> str:
     """One line: tiles, halo, passes, and an estimate of time and memory.
 
-    The time is that of one tile, or of a smaller part of the frame, run twice, times the pixels to
-    run.
+    The time is that of one tile, block by block of four, or of a smaller part of the frame, times
+    the pixels to run. What is timed is compiled before.
     """
     memory = budget.needed_bytes(height, width, tiles) / 2**20
     plan = budget.plan(height, width, tiles.side)

@@ -312,7 +312,7 @@ class Upscaler:
 
 
 def _is_int8_in_fp32(runtime: Runtime) -> bool:
-    """INT8 whose other layers do not run in half precision, or perhaps not: never measured."""
+    """INT8 with other layers not known to be in half precision: its memory was not measured."""
     return runtime.precision == "int8" and runtime.feature_type(np.dtype(np.uint8)) != np.float16
 
 

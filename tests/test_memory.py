@@ -254,6 +254,31 @@ def test_tiles_that_cannot_fit_are_not_the_tiniest_for_next_to_nothing() -> None
     assert BUDGET.needed_bytes(400, 600, tiles) <= 1.2 * least
 
 
+def test_what_fits_is_taken_though_the_smallest_tiles_do_not() -> None:
+    """Of a small frame a tile that reads all of it needs less than small ones with their halo."""
+    whole = BUDGET.whole_bytes(150, 150)
+    assert whole < BUDGET.needed_bytes(150, 150, TileChoice(MIN_TILE))
+    tiles = BUDGET.best_tiles(150, 150, whole)
+    assert BUDGET.needed_bytes(150, 150, tiles) <= whole
+
+
+def test_an_estimate_block_by_block_compiles_nothing_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sides that are no multiple of the plan's step: a part of another shape would be compiled."""
+    built: list[object] = []
+    build = OpenVinoRuntime._build
+    monkeypatch.setattr(
+        OpenVinoRuntime, "_build", lambda *given: built.append(given[-1]) or build(*given)
+    )
+    said: list[str] = []
+    with Upscaler(RuntimeSettings(precision="fp32"), tile=21) as upscaler:
+        upscaler.on_plan = said.append
+        upscaler.upscale(np.random.default_rng(0).integers(0, 256, (85, 120, 3), np.uint8))
+    assert "30 tiles of 21×21" in said[0]
+    assert len(built) == 11  # one for each block, and the tail
+
+
 @pytest.mark.parametrize("text", ["much", "0", "300", "-2GiB", "2XB", "0.5", "9" * 400])
 def test_a_wrong_memory_limit_is_refused(ramedge, tmp_path, text: str) -> None:
     (tmp_path / "a.png").touch()

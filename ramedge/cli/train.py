@@ -96,7 +96,7 @@ def train(
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "torch", "train", "Training") from None
     chosen = _recipe(recipe, network.scales, patch, batch, learning_rate, loss, decay, candidates)
-    chosen = dataclasses.replace(chosen, shares=_parse_shares(shares, network.scales))
+    chosen = dataclasses.replace(chosen, shares=_parse_shares(shares))
     settings = TrainingSettings(
         data=data,
         output=output if output is not None else Path("runs") / _run_name(network, recipe.value),
@@ -124,16 +124,13 @@ def _parse_scales(scale: int | None, scales: str | None) -> tuple[int, ...]:
         raise UsageError(f"--scales {scales!r} is not a list of numbers such as 2,3,4.") from None
 
 
-def _parse_shares(text: str | None, scales: tuple[int, ...]) -> tuple[float, ...]:
+def _parse_shares(text: str | None) -> tuple[float, ...]:
     if text is None:
         return ()
     try:
-        shares = tuple(float(part) for part in text.split(","))
+        return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--shares {text!r} is not a list of numbers such as 1,2,3.") from None
-    if len(shares) != len(scales):
-        raise UsageError(f"--shares takes one number for each scale, {len(scales)} here.")
-    return shares
 
 
 def _recipe(

@@ -35,6 +35,9 @@ from ramedge.pipeline import FileResult, UpscaleObserver, UpscaleSettings, upsca
 from ramedge.runtimes.select import RuntimeSettings
 from ramedge.sides import TileOption
 
+_LEAST_BYTES = 1 << 20
+"""A smaller number without a unit was meant in another one."""
+
 
 class TileModeChoice(str, Enum):
     """Where the attention of tiles comes from."""
@@ -143,10 +146,6 @@ def _parse_tile(text: str) -> TileOption:
         return int(text)
     except ValueError:
         raise UsageError(f"--tile {text!r}: use auto, 0 or a number of pixels.") from None
-
-
-_LEAST_BYTES = 1 << 20
-"""A smaller number without a unit was meant in another one."""
 
 
 def _parse_memory(text: str) -> int:

@@ -60,7 +60,7 @@ class TrainingSettings:
             at random.
 
     Raises:
-        UsageError: a number is not positive.
+        UsageError: a number is not positive, or the recipe has shares for other scales.
     """
 
     data: Path
@@ -78,6 +78,9 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if min(self.steps, self.validate_every, self.checkpoint_every) < 1:
             raise UsageError("Steps and intervals must be at least 1.")
+        scales, shares = self.network.scales, self.recipe.shares
+        if shares and len(shares) != len(scales):
+            raise UsageError(f"--shares takes one number for each scale, {len(scales)} here.")
 
 
 @dataclass(frozen=True, slots=True)
