@@ -30,7 +30,7 @@ PICTURES = 10
 SEARCH_SHARE = 0.8
 """Share of the loss allowed that the search may spend: it runs in FP32 around INT8 on few pictures,
 the gate on others, in the precision that really runs."""
-PEAK_SHARE = 0.1
+PEAK_SHARE = 0.2
 """Share of the largest error allowed that the search may make. Clipping shows on few pixels of few
 pictures: those of the search meet only a part of it."""
 

@@ -237,8 +237,8 @@ def test_follow_sees_the_cut_of_a_synthetic_clip() -> None:
     for name in PHOTOS[:2]:
         with Image.open(sample_photo(name)) as opened:
             pixels = np.asarray(opened.convert("RGB"))
-        clips.append([pixels[80:160, 90 + n : 186 + n] for n in range(3)])
-    anew = follow_through(clips[0] + clips[1], 40)
+        clips.append([pixels[80:260, 90 + n : 306 + n] for n in range(3)])
+    anew = follow_through(clips[0] + clips[1], 72)
     assert anew[:4] == [True, False, False, True]
 
 

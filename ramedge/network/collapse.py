@@ -31,6 +31,9 @@ from ramedge.network.srram import SRRAM, Tail
 _REACH = 2
 """What belongs to a feature depends on so many features each way, whatever the scale: one for the
 first convolution, and one for all at the high resolution together."""
+RIM = 2
+"""What belongs to so many outermost features is no single convolution of picture and features: the
+tail pads with zeros, and so does the head, which reaches one feature further."""
 
 
 class CollapsedTail(nn.Module):
@@ -58,8 +61,7 @@ class CollapsedTail(nn.Module):
         """
         s = self.tail.scale
         image = F.pixel_shuffle(self.merged(residual).float() + self.picture(shifted), s)
-        # The head pads with zeros as well: one feature more of the rim is another's.
-        image = _with_rim(self._at_once, s, first + residual, image, 2)
+        image = _with_rim(self._at_once, s, first + residual, image, RIM)
         return _with_rim(self.tail, s, first + residual, image, 1)
 
     def _at_once(self, features: Tensor) -> Tensor:
@@ -77,14 +79,30 @@ class CollapsedNetwork(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, scale: int) -> Tensor:
-        """As `SRRAM.forward`."""
-        features = self.network.features(image)
-        tail = self.network.tails[f"x{scale}"]
+    def forward(self, image: Tensor, scale: int, rim: bool = True) -> Tensor:
+        """As `SRRAM.forward`; without the rim, what belongs to the features inside `RIM` alone.
+
+        `[N, 3, H, W]` → `[N, 3, s·H, s·W]`, or `[N, 3, s·(H - 2·RIM), s·(W - 2·RIM)]`, FP32.
+        """
+        network, tail = self.network, self.network.tails[f"x{scale}"]
         assert isinstance(tail, Tail)
+        first = network.enter(image)
+        residual = network.body(network.transform(first))
         weight, bias = merge(tail)
-        image = F.pixel_shuffle(F.conv2d(features, weight, bias, padding=_REACH), scale)
-        return self.network.to_image(_with_rim(tail, scale, features, image, 1))
+        with _fp32(image):
+            # In bfloat16 an output near white has steps of a whole level: the picture stays FP32.
+            follow = _follow(network.head, weight)
+            picture = F.conv2d(network.shift(image), *follow, padding=(_REACH if rim else 0) + 1)
+        sums = F.conv2d(residual, weight, bias, padding=_REACH if rim else 0).float() + picture
+        output = F.pixel_shuffle(sums, scale)
+        if not rim:
+            return network.to_image(output)
+
+        def at_once(features: Tensor) -> Tensor:
+            return F.pixel_shuffle(F.conv2d(features, weight, bias, padding=_REACH), scale)
+
+        output = _with_rim(at_once, scale, first + residual, output, RIM)
+        return network.to_image(_with_rim(tail, scale, first + residual, output, 1))
 
 
 class InferenceNetwork(SRRAM):
@@ -111,7 +129,7 @@ def merge(tail: Tail) -> tuple[Tensor, Tensor]:
 
     Outputs are in the order of `F.pixel_shuffle`. Differentiable, never below FP32.
     """
-    with torch.autocast("cuda" if tail.reconstruction.weight.is_cuda else "cpu", enabled=False):
+    with _fp32(tail.reconstruction.weight):
         # The answers to an impulse in each channel, [C, channels, side, side], and the answer to
         # nothing for one feature: it is the same for all, so it is continued round its border.
         first = tail.upsampler[0]
@@ -131,6 +149,10 @@ def merge(tail: Tail) -> tuple[Tensor, Tensor]:
         return weight, F.pixel_unshuffle(constant, tail.scale)[0, :, 0, 0]
 
 
+def _fp32(tensor: Tensor) -> torch.autocast:
+    return torch.autocast("cuda" if tensor.is_cuda else "cpu", enabled=False)
+
+
 def _through(conv: nn.Module, answer: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
     assert isinstance(conv, nn.Conv2d)
     around = F.pad(constant, (1, 1, 1, 1), mode="circular")
@@ -138,7 +160,7 @@ def _through(conv: nn.Module, answer: Tensor, constant: Tensor) -> tuple[Tensor,
 
 
 def _follow(head: nn.Conv2d, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that `weight` after the head is, both in FP64.
+    """Weight and bias of the convolution that `weight` after the head is. Differentiable.
 
     `[O, C, 5, 5]` after `[C, 3, 3, 3]` → `[O, 3, 7, 7]` and `[O]`, without `weight`'s own bias.
     """

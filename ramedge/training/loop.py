@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ramedge.errors import CancelledError, TrainingError, UsageError
 from ramedge.files import write_text
-from ramedge.network.collapse import CollapsedNetwork
+from ramedge.network.collapse import RIM, CollapsedNetwork
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import Weights, load_weights, save_weights
@@ -228,7 +228,8 @@ class _Run:
         if self.settings.recipe.collapse:
             network = CollapsedNetwork(self.network)
         if self.accelerated.compile:
-            network = torch.compile(network)  # type: ignore[assignment]
+            # A graph for each scale: torch would make the second one's scale a symbol.
+            network = torch.compile(network, dynamic=False)  # type: ignore[assignment]
         if not self.group.several:
             return network
         on_gpu = self.group.device.type == "cuda"
@@ -275,10 +276,7 @@ class _Run:
         batches = make_batches(
             sampler, self.group.device, self.accelerated.channels_last, self._patterns()
         )
-        flops = step_flops(
-            s.network, s.recipe.patch, s.recipe.batch, s.recipe.collapse, s.recipe.shares
-        )
-        flops /= self.group.world
+        flops = step_flops(s.network, s.recipe) / self.group.world
         ceiling = measure_ceiling(self.group.device, self.accelerated.bf16)
         durations: deque[float] = deque(maxlen=_LOSS_WINDOW)
         with _stop_on_signal() as signals:
@@ -321,7 +319,7 @@ class _Run:
     def _train_step(self, step: int, batch: TensorPair) -> Tensor:
         scale, low, high = batch
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.accelerated.bf16):
-            loss = self.loss(self._forward(low, scale), high)
+            loss = self._loss_of(step, scale, low, high)
         loss.backward()  # type: ignore[no-untyped-call]
         recipe = self.settings.recipe
         self.optimizer.step(recipe.learning_rate_at(step, self.settings.steps))
@@ -329,9 +327,11 @@ class _Run:
             _update_average(self.ema, self.network, recipe.ema_decay_at(step))
         return loss.detach()
 
-    def _forward(self, low: Tensor, scale: int) -> Tensor:
-        output: Tensor = self.trainable(low, scale)
-        return output
+    def _loss_of(self, step: int, scale: int, low: Tensor, high: Tensor) -> Tensor:
+        if self.settings.recipe.rim_at(step):
+            return self.loss(self.trainable(low, scale), high)
+        rim = RIM * scale
+        return self.loss(self.trainable(low, scale, False), high[..., rim:-rim, rim:-rim])
 
     def _read_losses(self) -> None:
         """Bring the losses to the host, seldom, so that a GPU is not made to wait each step."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ramedge.network.collapse import CollapsedNetwork
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
+from ramedge.training.recipe import Recipe
 
 _CEILING_SIDE = {"cuda": 8192, "cpu": 1536}
 _CEILING_RUNS = 5
@@ -46,28 +47,29 @@ class Throughput:
         )
 
 
-def step_flops(
-    config: NetworkConfig,
-    patch: int,
-    batch: int,
-    collapse: bool = False,
-    shares: tuple[float, ...] = (),
-) -> float:
+def step_flops(config: NetworkConfig, recipe: Recipe) -> float:
     """Operations of a step's forward and backward pass, the mean over the scales by their shares.
 
     Counted by torch on tensors without data; a multiply-add is two operations.
     """
     with torch.device("meta"):
         network: nn.Module = SRRAM(config)
-        if collapse:
+        if recipe.collapse:
             network = CollapsedNetwork(SRRAM(config))
-        image = torch.empty(batch, 3, patch, patch)
-    counts: list[int] = []
+        image = torch.empty(recipe.batch, 3, recipe.patch, recipe.patch)
+    rims = [recipe.rim_at(step) for step in range(recipe.rim_every)]
+    counts: list[float] = []
     for scale in config.scales:
-        with FlopCounterMode(display=False) as counter:
-            network(image, scale).sum().backward()
-        counts.append(counter.get_total_flops())
-    return float(np.average(counts, weights=shares or None))
+        found = {rim: _count(network, image, scale, rim) for rim in set(rims)}
+        counts.append(float(np.mean([found[rim] for rim in rims])))
+    return float(np.average(counts, weights=recipe.shares or None))
+
+
+def _count(network: nn.Module, image: Tensor, scale: int, rim: bool) -> int:
+    with FlopCounterMode(display=False) as counter:
+        output = network(image, scale) if rim else network(image, scale, False)
+        output.sum().backward()
+    return int(counter.get_total_flops())
 
 
 def measure_ceiling(device: torch.device, bf16: bool) -> float:

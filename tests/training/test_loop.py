@@ -17,6 +17,7 @@ from ramedge.network.config import NetworkConfig
 from ramedge.network.weights import load_weights
 from ramedge.training import loop
 from ramedge.training.loop import CHECKPOINT_NAME, Observer, TrainingSettings, train
+from ramedge.training.photos import PatchSampler, load_photos
 from ramedge.training.recipe import FAST, PAPER
 
 SMALL = NetworkConfig(blocks=1, channels=16, reduction=4)
@@ -198,6 +199,33 @@ def test_a_killed_process_loses_at_most_the_steps_since_the_checkpoint(
 def test_a_device_that_is_not_there_is_refused(settings: TrainingSettings, name: str) -> None:
     with pytest.raises(UsageError, match="not available"):
         train(dataclasses.replace(settings, device=name))
+
+
+def test_the_rim_of_patches_counts_in_one_step_of_so_many(
+    settings: TrainingSettings, tmp_path: Path
+) -> None:
+    """The losses of a network that stands still, against those of its own layers."""
+    start = train(dataclasses.replace(settings, steps=1)).weights
+    recipe = dataclasses.replace(QUICK, learning_rate=1e-12, rim_every=2, patterns=0.0, ema=0.0)
+    losses: list[float] = []
+    still = dataclasses.replace(
+        settings, output=tmp_path / "still", steps=3, recipe=recipe, start_from=start
+    )
+    train(still, Observer(on_step=lambda progress: losses.append(progress.loss)))
+    network = load_weights(start).network
+    photos = load_photos(settings.data, (2,), recipe.patch)
+    sampler = PatchSampler(
+        photos.training, (2,), recipe.patch, recipe.batch, seed=0, candidates=recipe.candidates
+    )
+    expected = []
+    for step, side in ((0, slice(None)), (1, slice(4, -4)), (2, slice(None))):
+        batch = sampler.cut(step)
+        low, high = (
+            torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 for pixels in (batch.low, batch.high)
+        )
+        with torch.no_grad():
+            expected.append(float((network(low) - high)[..., side, side].abs().mean()))
+    assert losses[-1] == pytest.approx(sum(expected) / 3, rel=1e-4)
 
 
 def test_training_starts_from_given_weights(settings: TrainingSettings, tmp_path: Path) -> None:

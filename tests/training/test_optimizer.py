@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -66,6 +68,13 @@ def test_trapezoid_warms_up_stays_and_falls_to_zero() -> None:
     assert rates[999] == pytest.approx(2e-6)
 
 
+def test_the_rim_counts_where_a_recipe_says_so() -> None:
+    assert [FAST.rim_at(step) for step in range(5)] == [True, False, False, False, True]
+    assert all(PAPER.rim_at(step) for step in range(5))
+    nothing_inside = dataclasses.replace(FAST, patch=4)
+    assert all(nothing_inside.rim_at(step) for step in range(5))
+
+
 def test_ema_forgets_its_start() -> None:
     assert FAST.ema_decay_at(0) == pytest.approx(0.1)
     assert FAST.ema_decay_at(10**6) == FAST.ema
@@ -78,6 +87,7 @@ def test_ema_forgets_its_start() -> None:
         {"batch": 0},
         {"learning_rate": float("nan")},
         {"ema": 1.0},
+        {"rim_every": 0},
         {"decay_fraction": 1.1},
     ],
 )
