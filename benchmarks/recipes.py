@@ -22,7 +22,15 @@ from ramedge.training.loop import TrainingSettings, train
 from ramedge.training.recipe import FAST, Recipe
 
 BASE = dataclasses.replace(
-    FAST, batch=8, patch=32, warmup=50, ema=0.99, patterns=0.0, gradient_limit=0.0, candidates=1
+    FAST,
+    batch=8,
+    patch=32,
+    warmup=50,
+    ema=0.99,
+    patterns=0.0,
+    gradient_limit=0.0,
+    candidates=1,
+    rim_every=1,
 )
 
 
@@ -42,6 +50,7 @@ def variants(steps: int) -> dict[str, tuple[Recipe, int]]:
         "no EMA": change(ema=0.0),
         "the most detail of 8 places": change(candidates=8),
         "decay from the start": change(decay_fraction=1.0),
+        "the rim in one step of 4": change(rim_every=4),
         "14 patches of 24×24": change(batch=14, patch=24),
         "4 patches of 48×48": change(batch=4, patch=48),
         "4 patches, twice the steps": (dataclasses.replace(BASE, batch=4), 2 * steps),

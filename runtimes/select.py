@@ -12,6 +12,7 @@ from ramedge.errors import MissingExtraError, RuntimeUnavailableError, UsageErro
 from ramedge.export.artifact import Artifact, load_artifact
 from ramedge.halos import Halos, load_halos
 from ramedge.network.config import SUPPORTED_SCALES
+from ramedge.network.header import read_header
 from ramedge.runtimes.base import Runtime
 from ramedge.runtimes.flavour import FLAVOURS, RTX, TENSORRT, Flavour
 from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
@@ -246,6 +247,7 @@ def _open_weights(path: Path, settings: RuntimeSettings) -> OpenedModel:
             f"PyTorch runs {path} and has no INT8: export it first with ramedge export --precision "
             f"int8 --weights {path} --calibration DIR, then name the folder with --model."
         )
+    read_header(path)  # what is no weights file needs no torch to be told so
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch", "export", "Running weights in PyTorch")
     from ramedge.network.weights import load_weights

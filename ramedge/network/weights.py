@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ramedge.errors import RamedgeError, WeightsError
 from ramedge.files import atomic_path, file_digest
 from ramedge.network.config import NetworkConfig
+from ramedge.network.header import read_header
 from ramedge.network.srram import SRRAM
 
 FORMAT_VERSION = 1
@@ -67,18 +67,8 @@ def load_weights(path: Path) -> Weights:
     Raises:
         WeightsError: no such file, another format, or tensors that do not fit the network.
     """
-    if not path.is_file():
-        raise WeightsError(f"No such weights file: {path}.")
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is not a safetensors file ({error}). ramedge reads safetensors only; "
-            "pickled checkpoints (.pt, .pth) can run code and are refused."
-        ) from None
-    config, training = _read_metadata(path, metadata)
+    config, training = _read_metadata(path, read_header(path))
+    tensors = load_file(path)
     network = SRRAM(config)
     _check_tensors(path, network, tensors)
     network.load_state_dict(tensors)

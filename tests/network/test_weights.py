@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ramedge.errors import WeightsError
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights, save_weights
+from ramedge.runtimes.select import RuntimeSettings, open_model
 
 
 def test_saved_weights_come_back_with_their_settings(tmp_path: Path) -> None:
@@ -111,3 +113,14 @@ def test_a_failed_write_leaves_the_old_file(
         save_weights(small_network, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_file_that_is_no_weights_needs_no_torch_to_be_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edge box has none, and to install it would not help."""
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    path = tmp_path / "weights.safetensors"
+    path.write_text("not weights", encoding="utf-8")
+    with pytest.raises(WeightsError, match="not a safetensors file"):
+        open_model(RuntimeSettings(model=path))
