@@ -69,7 +69,9 @@ class CollapsedTail(nn.Module):
 
 
 class CollapsedNetwork(nn.Module):
-    """A network for training, its tail multiplied out in every step: same outputs and gradients.
+    """A network for training, multiplied out in every step: same outputs and gradients.
+
+    In bfloat16 the picture's own way stays FP32, as it does in exports.
 
     Shares the weights of the network it is made from.
     """
