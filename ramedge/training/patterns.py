@@ -79,12 +79,24 @@ def _scaled(span: slice, scale: int) -> slice:
 
 
 def _periodic(rng: np.random.Generator, photo: Floats) -> Floats:
-    """Two colours in a cell of 1×1 to 4×4 pixels, repeated: checkers, stripes, dots, plain."""
-    cell = rng.integers(0, 2, size=rng.integers(1, _LARGEST_PERIOD + 1, size=2))
-    colors = rng.random((2, 3)) if rng.random() < 0.5 else np.array([[0.0] * 3, [1.0] * 3])
+    """Two colours in a repeated cell: half of the time checkers, stripes or plain, else any."""
+    if rng.random() < 0.5:
+        cell = np.array(_HARDEST[int(rng.integers(len(_HARDEST)))])
+    else:
+        cell = rng.integers(0, 2, size=rng.integers(1, _LARGEST_PERIOD + 1, size=2))
     side = photo.shape[-1]
     chosen = np.tile(cell, (side, side))[:side, :side]
-    return np.ascontiguousarray(colors[chosen].transpose(2, 0, 1).astype(np.float32))
+    return np.ascontiguousarray(_colors(rng)[chosen].transpose(2, 0, 1).astype(np.float32))
+
+
+def _colors(rng: np.random.Generator) -> NDArray[np.float64]:
+    """`[2, 3]`: any two half of the time, else black and white or two that are saturated."""
+    kind = int(rng.integers(4))
+    if kind < 2:
+        return rng.random((2, 3))
+    if kind == 2:
+        return np.array([[0.0] * 3, [1.0] * 3])
+    return rng.integers(0, 2, size=(2, 3)).astype(np.float64)
 
 
 def _dithered(rng: np.random.Generator, photo: Floats) -> Floats:
@@ -96,6 +108,9 @@ def _dithered(rng: np.random.Generator, photo: Floats) -> Floats:
     values = photo if rng.random() < 0.5 else np.broadcast_to(photo.mean(axis=0), photo.shape)
     return (values > threshold).astype(np.float32)
 
+
+_HARDEST = ([[0, 1], [1, 0]], [[0, 1]], [[0], [1]], [[0]])
+"""One-pixel checkers and stripes, which a random cell hardly ever is, and one plain colour."""
 
 _BAYER = (np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) + 0.5) / 16
 _KINDS: tuple[Callable[[np.random.Generator, Floats], Floats], ...] = (_periodic, _dithered)
