@@ -27,6 +27,7 @@ class LossChoice(str, Enum):
 
     l1 = "l1"
     l2 = "l2"
+    psnr = "psnr"
     charbonnier = "charbonnier"
     frequency = "frequency"
 
@@ -62,7 +63,7 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1, help="Patches a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     loss: Annotated[
-        LossChoice | None, typer.Option(help="l1, l2, charbonnier or frequency.")
+        LossChoice | None, typer.Option(help="l1, l2, psnr, charbonnier or frequency.")
     ] = None,
     decay: Annotated[
         float | None,

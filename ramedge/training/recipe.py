@@ -11,7 +11,7 @@ from ramedge.errors import UsageError
 
 Schedule = Literal["halving", "trapezoid"]
 OptimizerName = Literal["adam", "muon"]
-LossName = Literal["l1", "l2", "charbonnier", "frequency"]
+LossName = Literal["l1", "l2", "psnr", "charbonnier", "frequency"]
 
 
 @dataclass(frozen=True, slots=True)

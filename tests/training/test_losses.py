@@ -21,6 +21,15 @@ def test_l1_l2_and_charbonnier_by_hand(pair: tuple[torch.Tensor, torch.Tensor]) 
     assert LOSSES["charbonnier"](*pair).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_psnr_is_the_mean_of_the_patches_decibels(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    output, target = pair[0].clone(), pair[1]
+    output[1] = target[1] + 0.1 * (output[1] - target[1])
+    squares = ((output - target).numpy().astype(np.float64) ** 2).mean(axis=(1, 2, 3))
+    decibels = -10 * np.log10(squares + 1 / 255**2)
+    expected = (20 * np.log10(255) - decibels.mean()) * np.log(10) / 10
+    assert LOSSES["psnr"](output, target).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_frequency_by_numpys_transform(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     difference = (pair[0] - pair[1]).numpy().astype(np.float64)
     spectrum = np.fft.rfft2(difference, norm="ortho")
