@@ -77,6 +77,10 @@ def train(
         str | None,
         typer.Option(help="How often each of --scales is drawn, as 1,2,3. Default: alike."),
     ] = None,
+    reduced: Annotated[
+        str | None,
+        typer.Option(help="Train on the photos reduced to these sizes as well, as 0.75,0.5."),
+    ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Begin with these safetensors weights.")
     ] = None,
@@ -97,7 +101,11 @@ def train(
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "torch", "train", "Training") from None
     chosen = _recipe(recipe, network.scales, patch, batch, learning_rate, loss, decay, candidates)
-    chosen = dataclasses.replace(chosen, shares=_parse_shares(shares))
+    chosen = dataclasses.replace(
+        chosen,
+        shares=_parse_numbers("--shares", shares, "1,2,3"),
+        reduced=_parse_numbers("--reduced", reduced, "0.75,0.5"),
+    )
     settings = TrainingSettings(
         data=data,
         output=output if output is not None else Path("runs") / _run_name(network, recipe.value),
@@ -125,13 +133,13 @@ def _parse_scales(scale: int | None, scales: str | None) -> tuple[int, ...]:
         raise UsageError(f"--scales {scales!r} is not a list of numbers such as 2,3,4.") from None
 
 
-def _parse_shares(text: str | None) -> tuple[float, ...]:
+def _parse_numbers(option: str, text: str | None, example: str) -> tuple[float, ...]:
     if text is None:
         return ()
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--shares {text!r} is not a list of numbers such as 1,2,3.") from None
+        raise UsageError(f"{option} {text!r} is not a list of numbers such as {example}.") from None
 
 
 def _recipe(

@@ -196,7 +196,9 @@ class _Run:
 
     def _load_photos(self) -> PhotoSet:
         s = self.settings
-        return load_photos(s.data, s.network.scales, s.recipe.patch, self.observer.on_photo)
+        return load_photos(
+            s.data, s.network.scales, s.recipe.patch, self.observer.on_photo, s.recipe.reduced
+        )
 
     def _initialize(self) -> None:
         """Scale the random weights as the recipe says, or take over those to start from."""

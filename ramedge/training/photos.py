@@ -42,8 +42,10 @@ class Photo:
         return self.pixels[: height * scale, : width * scale]
 
 
-def load_photo(path: Path, scales: Sequence[int]) -> Photo:
-    """Decode one photo and make its low-resolution versions.
+def load_photo(path: Path, scales: Sequence[int], reduced: Sequence[float] = ()) -> list[Photo]:
+    """Decode one photo and make its low-resolution versions; the same for each reduced size.
+
+    Reduced by Pillow's bicubic, antialiased. The photo in its own size comes first.
 
     Raises:
         InputError: the file is not a readable image.
@@ -53,8 +55,16 @@ def load_photo(path: Path, scales: Sequence[int]) -> Photo:
             image = opened.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
         raise InputError(f"Cannot read the photo {path}: {error}. Remove or replace it.") from None
-    low = {scale: _low(image, scale) for scale in scales}
-    return Photo(pixels=np.asarray(image), low=low)
+    images = [image, *(_reduce(image, size) for size in reduced)]
+    return [
+        Photo(pixels=np.asarray(each), low={scale: _low(each, scale) for scale in scales})
+        for each in images
+    ]
+
+
+def _reduce(image: Image.Image, size: float) -> Image.Image:
+    width, height = (max(1, round(side * size)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _low(image: Image.Image, scale: int) -> Pixels:
@@ -68,6 +78,7 @@ class PhotoSet:
     """Training photos and held-out validation photos, decoded.
 
     Attributes:
+        training: every photo that is not held out, in each of its sizes.
         digest: SHA-256 over the names and bytes of all files, in order.
     """
 
@@ -81,9 +92,12 @@ def load_photos(
     scales: Sequence[int],
     patch: int,
     on_photo: Callable[[int, int], None] | None = None,
+    reduced: Sequence[float] = (),
 ) -> PhotoSet:
     """Decode every photo of a folder; each 35th is held out for validation.
 
+    Training photos are there in the `reduced` sizes, of (0, 1), as well: with more detail to a
+    pixel (the scale augmentation of Lai et al., "Deep Laplacian Pyramid Networks", CVPR 2017).
     Photos smaller than a patch at some scale are left out. `on_photo(done, total)` is called
     after each.
 
@@ -98,19 +112,25 @@ def load_photos(
     training: list[Photo] = []
     validation: list[Photo] = []
     with ThreadPoolExecutor(max_workers=4) as pool:
-        loaded = pool.map(lambda path: load_photo(path, scales), paths)
-        for index, photo in enumerate(loaded):
+        loaded = pool.map(
+            lambda at: load_photo(at[1], scales, reduced if at[0] % VALIDATION_EVERY else ()),
+            enumerate(paths),
+        )
+        for index, sizes in enumerate(loaded):
             if on_photo is not None:
                 on_photo(index + 1, len(paths))
-            if any(min(photo.low[scale].shape[:2]) < patch for scale in scales):
-                continue
-            (validation if index % VALIDATION_EVERY == 0 else training).append(photo)
+            kept = validation if index % VALIDATION_EVERY == 0 else training
+            kept.extend(photo for photo in sizes if _holds_a_patch(photo, patch))
     if not training and validation:  # a folder of one photo: train on it, measure on it
         training = list(validation)
     if not training:
         side = patch * max(scales)
         raise InputError(f"No photo in {folder} is at least {side}×{side} pixels, as a patch is.")
     return PhotoSet(training=training, validation=validation, digest=digest.hexdigest())
+
+
+def _holds_a_patch(photo: Photo, patch: int) -> bool:
+    return all(min(low.shape[:2]) >= patch for low in photo.low.values())
 
 
 @dataclass(frozen=True, slots=True)

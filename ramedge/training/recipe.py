@@ -37,6 +37,7 @@ class Recipe:
         patterns: share of the patches that get a synthetic pattern, see
             `ramedge.training.patterns`.
         shares: how often each scale is drawn, beside the others; empty: all alike.
+        reduced: sizes, in (0, 1), that every training photo is drawn at besides its own.
         candidates: random places that each patch is chosen from, the one with the most detail.
         bf16: autocast to bfloat16 where the device computes in it.
         compile: use torch.compile where it works.
@@ -67,6 +68,7 @@ class Recipe:
     ema: float = 0.0
     patterns: float = 0.0
     shares: tuple[float, ...] = ()
+    reduced: tuple[float, ...] = ()
     candidates: int = 1
     bf16: bool = False
     compile: bool = False
@@ -89,12 +91,14 @@ class Recipe:
             raise UsageError("The EMA decay must lie in [0, 1).")
         if not all(math.isfinite(share) and share > 0 for share in self.shares):
             raise UsageError("The share of each scale must be a positive number.")
+        if not all(0.0 < size < 1.0 for size in self.reduced):
+            raise UsageError("The sizes that photos are reduced to must lie between 0 and 1.")
         if not 0.0 <= self.patterns <= 1.0:
             raise UsageError("The share of patterns must lie in [0, 1].")
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values that JSON gives back alike."""
-        return {**asdict(self), "shares": list(self.shares)}
+        return {**asdict(self), "shares": list(self.shares), "reduced": list(self.reduced)}
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """Learning rate of step `step` (from 0) of `steps`."""

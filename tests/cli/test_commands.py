@@ -73,6 +73,8 @@ def test_train_export_and_upscale_hang_together(
         (("--scales", "2,3", "--shares", "1"), "one number for each scale"),
         (("--scales", "2,3", "--shares", "1,much"), "not a list of numbers"),
         (("--scales", "2,3", "--shares", "1,0"), "must be a positive number"),
+        (("--reduced", "half"), "not a list of numbers such as 0.75,0.5"),
+        (("--reduced", "0.5,1"), "must lie between 0 and 1"),
         (("--decay", "0.5", "--recipe", "paper"), "belongs to fast"),
     ],
 )

@@ -30,6 +30,20 @@ def test_low_resolution_is_pillows_bicubic_of_the_cropped_photo(photo_folder: Pa
     np.testing.assert_array_equal(held_out.high(3), np.asarray(cropped))
 
 
+def test_training_photos_come_reduced_as_well_and_held_out_ones_do_not(photo_folder: Path) -> None:
+    plain = load_photos(photo_folder, (2,), patch=8)
+    both = load_photos(photo_folder, (2,), patch=8, reduced=(0.5,))
+    assert len(both.validation) == len(plain.validation)
+    assert len(both.training) == 2 * len(plain.training)
+    assert both.digest == plain.digest
+    for own, half in zip(both.training[::2], both.training[1::2], strict=True):
+        height, width = own.pixels.shape[:2]
+        size = (round(width / 2), round(height / 2))
+        expected = Image.fromarray(own.pixels).resize(size, Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(half.pixels, np.asarray(expected))
+        np.testing.assert_array_equal(half.low[2], np.asarray(downscale(expected, 2)[0]))
+
+
 def test_patches_are_aligned(photo_folder: Path) -> None:
     """Downscaling a drawn HR patch gives the drawn LR patch, away from its borders."""
     photos = load_photos(photo_folder, (2, 4), patch=24)
