@@ -83,4 +83,4 @@ def _difference(former: dict[str, Any], wanted: dict[str, Any]) -> str | None:
 
 
 def _said(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value)

@@ -108,6 +108,7 @@ def test_a_run_is_not_overwritten(settings: TrainingSettings) -> None:
     [
         ({"seed": 3}, "seed 0, not 3"),
         ({"recipe": dataclasses.replace(QUICK, batch=4)}, "batch 2, not 4"),
+        ({"recipe": dataclasses.replace(QUICK, reduced=(0.5,))}, "reduced none, not 0.5"),
         ({"network": dataclasses.replace(SMALL, blocks=2)}, "blocks 1, not 2"),
         ({"network": dataclasses.replace(SMALL, scales=(2, 4))}, "scales 2, not 2,4"),
     ],
