@@ -88,7 +88,7 @@ class Progress:
     """State of a run after a step, for whoever shows it.
 
     Attributes:
-        loss: mean L1 of the last steps, of full scale 1.
+        loss: mean of the last steps, of images in [0, 1].
         psnr: last validation PSNR-Y by scale, in dB; empty before the first.
         seconds_per_step: mean over the last steps.
     """

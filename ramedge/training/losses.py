@@ -34,7 +34,7 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
     """Mean over the patches of log(1 + MSE / ε²), ε a level of 8 bits: for a last stage.
 
     The mean PSNR of a set is that of its images' logarithms, so smooth images count as much as
-    detailed ones. Chen et al., "Simple Baselines for Image Restoration" (ECCV 2022) train on it.
+    detailed ones. Chen et al., "HINet" (CVPR Workshops 2021) train on it.
     """
     squares = (output.float() - target.float()).square().mean(dim=(1, 2, 3))
     return torch.log1p(squares / PSNR_EPSILON**2).mean()

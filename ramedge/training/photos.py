@@ -102,7 +102,8 @@ def load_photos(
     after each.
 
     Raises:
-        InputError: no photo, an unreadable one, or none that is large enough.
+        InputError: no photo, an unreadable one, or none that is large enough, in its own or in a
+            reduced size.
     """
     paths = find_photos(folder)
     digest = hashlib.sha256()
@@ -111,6 +112,7 @@ def load_photos(
         digest.update(path.read_bytes())
     training: list[Photo] = []
     validation: list[Photo] = []
+    used: set[int] = set()
     with ThreadPoolExecutor(max_workers=4) as pool:
         loaded = pool.map(
             lambda at: load_photo(at[1], scales, reduced if at[0] % VALIDATION_EVERY else ()),
@@ -119,18 +121,27 @@ def load_photos(
         for index, sizes in enumerate(loaded):
             if on_photo is not None:
                 on_photo(index + 1, len(paths))
-            kept = validation if index % VALIDATION_EVERY == 0 else training
-            kept.extend(photo for photo in sizes if _holds_a_patch(photo, patch))
+            held_out = index % VALIDATION_EVERY == 0
+            for at, photo in enumerate(sizes):
+                if any(min(low.shape[:2]) < patch for low in photo.low.values()):
+                    continue
+                if held_out:
+                    validation.append(photo)
+                else:
+                    training.append(photo)
+                    used.add(at)
+    side = patch * max(scales)
     if not training and validation:  # a folder of one photo: train on it, measure on it
         training = list(validation)
     if not training:
-        side = patch * max(scales)
         raise InputError(f"No photo in {folder} is at least {side}×{side} pixels, as a patch is.")
+    for at, size in enumerate(reduced, start=1):
+        if at not in used:
+            raise InputError(
+                f"No training photo in {folder} is, reduced to {size:g}, at least {side}×{side} "
+                "pixels, as a patch is. Leave that size out of --reduced."
+            )
     return PhotoSet(training=training, validation=validation, digest=digest.hexdigest())
-
-
-def _holds_a_patch(photo: Photo, patch: int) -> bool:
-    return all(min(low.shape[:2]) >= patch for low in photo.low.values())
 
 
 @dataclass(frozen=True, slots=True)

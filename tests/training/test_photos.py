@@ -44,6 +44,14 @@ def test_training_photos_come_reduced_as_well_and_held_out_ones_do_not(photo_fol
         np.testing.assert_array_equal(half.low[2], np.asarray(downscale(expected, 2)[0]))
 
 
+@pytest.mark.parametrize("reduced", [(0.01,), (0.5, 0.01)])
+def test_a_size_too_small_for_any_patch_is_refused(
+    photo_folder: Path, reduced: tuple[float, ...]
+) -> None:
+    with pytest.raises(InputError, match=r"reduced to 0\.01, at least 16×16"):
+        load_photos(photo_folder, (2,), patch=8, reduced=reduced)
+
+
 def test_patches_are_aligned(photo_folder: Path) -> None:
     """Downscaling a drawn HR patch gives the drawn LR patch, away from its borders."""
     photos = load_photos(photo_folder, (2, 4), patch=24)
