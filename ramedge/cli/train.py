@@ -194,11 +194,16 @@ def _run(settings: TrainingSettings) -> None:
                     f"{progress.seconds_per_step:.2f} s/step ETA {seconds / 60:.0f} min"
                 )
 
-        result = train(
-            settings, Observer(on_photo=on_photo, on_step=on_step, on_notice=console.notice)
-        )
+        def on_compile() -> None:
+            bar.update(training, info="compiling, minutes the first time", visible=True)
+            if bar.disable:
+                console.stderr.print("Compiling for this machine: minutes the first time.")
+
+        observer = Observer(on_photo, on_step, console.notice, on_compile)
+        result = train(settings, observer)
+    where = "held-out photos" if result.held_out else "the photo trained on"
     for scale, value in result.psnr.items():
-        console.stdout.print(f"×{scale}: {value:.2f} dB PSNR-Y on held-out photos")
+        console.stdout.print(f"×{scale}: {value:.2f} dB PSNR-Y on {where}")
     if result.throughput is not None:
         console.stderr.print(str(result.throughput))
     console.stdout.print(f"Weights: {result.weights}", markup=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,17 @@ from ramedge.files import atomic_path
 FORMAT_VERSION = 1
 _DIGESTS = {"start": "weights to start from", "photos": "photos"}
 """Settings that are hashes: no user knows one by sight."""
+_DAMAGED = (
+    RuntimeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    EOFError,
+    IndexError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _FIELDS = ("settings", "step", "network", "ema", "optimizer", "history")
 
 
@@ -28,6 +41,7 @@ class Checkpoint:
         ema: their moving average, `None` where the recipe keeps none.
         optimizer: state of each optimizer part.
         history: what was logged, see `ramedge.training.loop`.
+        losses: the last ones, of which the next log holds the mean.
     """
 
     settings: dict[str, Any]
@@ -36,6 +50,7 @@ class Checkpoint:
     ema: dict[str, torch.Tensor] | None
     optimizer: list[dict[str, Any]]
     history: list[dict[str, float]]
+    losses: list[float]
 
     def difference(self, settings: dict[str, Any]) -> str | None:
         """What these settings ask for otherwise than the run's own, in words; `None`: nothing."""
@@ -48,7 +63,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    document = {name: getattr(checkpoint, name) for name in _FIELDS}
+    document = {name: getattr(checkpoint, name) for name in (*_FIELDS, "losses")}
     with atomic_path(path) as partial:
         torch.save({"format": FORMAT_VERSION, **document}, partial)
 
@@ -60,13 +75,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
         TrainingError: the file is damaged or was not written by `save_checkpoint`.
     """
     try:
+        _check_sums(path)
         document = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(**{name: document[name] for name in _FIELDS})
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        fields = {name: document[name] for name in _FIELDS}
+        return Checkpoint(**fields, losses=document.get("losses", []))  # none in former files
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TrainingError(f"Cannot read the checkpoint {path}: {reason}.") from None
+    except _DAMAGED:
         raise TrainingError(
-            f"Cannot read the checkpoint {path}: {reason}. Delete it to start again."
+            f"Cannot read the checkpoint {path}: it is damaged, or from another program or "
+            "version. Delete it to start again."
         ) from None
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the sums that the file holds of its parts, which torch does not."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile
 
 
 def _difference(former: dict[str, Any], wanted: dict[str, Any]) -> str | None:
@@ -75,6 +102,8 @@ def _difference(former: dict[str, Any], wanted: dict[str, Any]) -> str | None:
         if found == value:
             continue
         if isinstance(found, dict) and isinstance(value, dict):
+            if found.get("name") != value.get("name"):  # a recipe's
+                return f"{name} {found.get('name')}, not {value.get('name')}"
             return _difference(found, value)
         if name in _DIGESTS:
             return f"other {_DIGESTS[name]}"

@@ -9,7 +9,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -29,7 +29,9 @@ from ramedge.training.acceleration import Accelerated, accelerate
 from ramedge.training.batches import TensorPair, make_batches
 from ramedge.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ramedge.training.distributed import Processes, processes
+from ramedge.training.folder import check_apart, claim
 from ramedge.training.losses import LOSSES
+from ramedge.training.memory import check_memory
 from ramedge.training.optimizer import Optimizer, squeeze_weights
 from ramedge.training.patterns import Patterns
 from ramedge.training.photos import PatchSampler, PhotoSet, load_photos
@@ -42,6 +44,8 @@ CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "weights.safetensors"
 LOG_NAME = "run.json"
 CURVES_NAME = "curves.png"
+SEEDS = 2**63
+"""Seeds are less: torch takes 64 bits, with a sign."""
 _LOSS_WINDOW = 50
 _LOSS_CHECK_EVERY = 10
 
@@ -54,13 +58,15 @@ class TrainingSettings:
         data: folder of photos.
         output: folder of the run: checkpoint, weights and log.
         steps: optimisation steps in all, those before a resume included.
+        seed: of weights and patches, in [0, 2⁶³).
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints, the most that a crash can lose.
         start_from: weights to begin with instead of random ones; scales that they lack begin
             at random.
 
     Raises:
-        UsageError: a number is not positive, or the recipe has shares for other scales.
+        UsageError: a number out of its range, shares for other scales, or an output that lies
+            among the photos.
     """
 
     data: Path
@@ -78,6 +84,9 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if min(self.steps, self.validate_every, self.checkpoint_every) < 1:
             raise UsageError("Steps and intervals must be at least 1.")
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"The seed must lie between 0 and {SEEDS - 1}.")
+        check_apart(self.data, self.output)
         scales, shares = self.network.scales, self.recipe.shares
         if shares and len(shares) != len(scales):
             raise UsageError(f"--shares takes one number for each scale, {len(scales)} here.")
@@ -107,13 +116,15 @@ class Observer:
     on_photo: Callable[[int, int], None] = lambda done, total: None
     on_step: Callable[[Progress], None] = lambda progress: None
     on_notice: Callable[[str], None] = lambda text: None
+    on_compile: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """What a finished run left: its weights file and the last validation PSNR-Y by scale.
 
-    `throughput` is that of the last steps, of this process's share of the work.
+    `throughput` is that of the last steps, of this process's share of the work. `held_out` is false
+    where the PSNR-Y is of photos trained on, since there were no others.
     """
 
     weights: Path
@@ -121,6 +132,7 @@ class TrainingResult:
     psnr: dict[int, float]
     notices: list[str] = field(default_factory=list)
     throughput: Throughput | None = None
+    held_out: bool = True
 
 
 def train(settings: TrainingSettings, observer: Observer | None = None) -> TrainingResult:
@@ -132,13 +144,22 @@ def train(settings: TrainingSettings, observer: Observer | None = None) -> Train
 
     Raises:
         InputError: the photos cannot be used.
+        UsageError: what was asked for fits neither the memory nor the devices.
+        OutputError: the run folder cannot be written to.
         TrainingError: the run folder is in use, a checkpoint does not fit, or the loss
             became NaN (the last checkpoint is kept).
         CancelledError: interrupted; a checkpoint was written.
     """
     with processes(settings.device) as group:
-        run = _Run(settings, observer if observer and group.is_first else Observer(), group)
-        return run.train()
+        check_memory(settings.network, settings.recipe, group.world)
+        with claim(settings.output) if group.is_first else nullcontext():
+            run = _Run(settings, observer if observer and group.is_first else Observer(), group)
+            try:
+                return run.train()
+            except torch.OutOfMemoryError:
+                raise TrainingError(
+                    f"Not enough memory on {group.device}: lower --batch or --patch."
+                ) from None
 
 
 class _Run:
@@ -151,6 +172,8 @@ class _Run:
         self.notices: list[str] = []
         checkpoint = self._find_checkpoint()
         self.photos = self._load_photos()
+        for notice in self.photos.notices:
+            self._notice(notice)
         start = settings.start_from
         self.start = None if start is None else load_weights(start)
         self.fixed = _fixed_settings(settings, self.photos, self.start)
@@ -181,8 +204,6 @@ class _Run:
 
     def _find_checkpoint(self) -> Checkpoint | None:
         path = self._checkpoint_path
-        if self.settings.output.exists() and not self.settings.output.is_dir():
-            raise UsageError(f"{self.settings.output} is a file: choose a folder with -o.")
         if not path.exists():
             if self.settings.resume:
                 self._notice(f"No checkpoint in {self.settings.output} yet: starting at step 0.")
@@ -259,6 +280,7 @@ class _Run:
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step = checkpoint.step
         self.history = list(checkpoint.history)
+        self.losses.extend(checkpoint.losses)
 
     def train(self) -> TrainingResult:
         s = self.settings
@@ -281,6 +303,8 @@ class _Run:
         flops = step_flops(s.network, s.recipe) / self.group.world
         ceiling = measure_ceiling(self.group.device, self.accelerated.bf16)
         durations: deque[float] = deque(maxlen=_LOSS_WINDOW)
+        if self.accelerated.compile:
+            self.observer.on_compile()
         with _stop_on_signal() as signals:
             for step, batch in batches.stream(self.step, s.steps):
                 started = time.perf_counter()
@@ -308,6 +332,7 @@ class _Run:
             psnr=self._last_psnr(),
             notices=self.notices,
             throughput=self.throughput,
+            held_out=self.photos.held_out,
         )
 
     def _patterns(self) -> Patterns | None:
@@ -341,10 +366,18 @@ class _Run:
         self.pending.clear()
         if not all(math.isfinite(value) for value in values):
             raise TrainingError(
-                f"The loss became NaN or infinite before step {self.step}. The checkpoint in "
-                f"{self.settings.output} is from before: resume with a lower --learning-rate."
+                f"The loss became NaN or infinite before step {self.step}. {self._after_nan()}"
             )
         self.losses.extend(values)
+
+    def _after_nan(self) -> str:
+        weights = self.settings.output / WEIGHTS_NAME
+        if not weights.exists():
+            return "Use a lower --learning-rate."
+        return (
+            f"{weights} is from before: go on in another folder with --start-from {weights} and "
+            "a lower --learning-rate."
+        )
 
     def _validate(self) -> None:
         """PSNR-Y of the averaged weights on held-out photos; every process waits for it."""
@@ -384,6 +417,7 @@ class _Run:
                     ema=self.ema.state_dict() if self.ema is not None else None,
                     optimizer=self.optimizer.state_dict(),
                     history=self.history,
+                    losses=list(self.losses),
                 ),
                 self._checkpoint_path,
             )

@@ -27,6 +27,8 @@ VALIDATION_EVERY = 35
 """One photo in so many is held out for validation."""
 VALIDATION_CROP = 384
 """Side of the high-resolution centre crop that validation measures."""
+_NAMED = 5
+"""Photos left out that a notice names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,18 @@ class PhotoSet:
     Attributes:
         training: every photo that is not held out, in each of its sizes.
         digest: SHA-256 over the names and bytes of all files, in order.
+        notices: what was left out, or is measured otherwise than one expects.
     """
 
     training: list[Photo]
     validation: list[Photo]
     digest: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def held_out(self) -> bool:
+        """Whether validation photos are none of those trained on."""
+        return not any(photo is other for photo in self.validation for other in self.training)
 
 
 def load_photos(
@@ -98,8 +107,8 @@ def load_photos(
 
     Training photos are there in the `reduced` sizes, of (0, 1), as well: with more detail to a
     pixel (the scale augmentation of Lai et al., "Deep Laplacian Pyramid Networks", CVPR 2017).
-    Photos smaller than a patch at some scale are left out. `on_photo(done, total)` is called
-    after each.
+    Photos smaller than a patch at some scale are left out, with a notice.
+    `on_photo(done, total)` is called after each.
 
     Raises:
         InputError: no photo, an unreadable one, or none that is large enough, in its own or in a
@@ -113,6 +122,7 @@ def load_photos(
     training: list[Photo] = []
     validation: list[Photo] = []
     used: set[int] = set()
+    small: list[Path] = []
     with ThreadPoolExecutor(max_workers=4) as pool:
         loaded = pool.map(
             lambda at: load_photo(at[1], scales, reduced if at[0] % VALIDATION_EVERY else ()),
@@ -121,27 +131,48 @@ def load_photos(
         for index, sizes in enumerate(loaded):
             if on_photo is not None:
                 on_photo(index + 1, len(paths))
-            held_out = index % VALIDATION_EVERY == 0
+            kept_back = index % VALIDATION_EVERY == 0
             for at, photo in enumerate(sizes):
                 if any(min(low.shape[:2]) < patch for low in photo.low.values()):
+                    if at == 0:
+                        small.append(paths[index])
                     continue
-                if held_out:
+                if kept_back:
                     validation.append(photo)
                 else:
                     training.append(photo)
                     used.add(at)
     side = patch * max(scales)
+    notices = [_left_out(small, side)] if small else []
     if not training and validation:  # a folder of one photo: train on it, measure on it
         training = list(validation)
+        notices.append(
+            "There is one photo to train on: PSNR-Y is measured on it, none is held out."
+        )
+    if not validation:
+        notices.append("The photo to hold out is smaller than a patch: PSNR-Y is not measured.")
     if not training:
-        raise InputError(f"No photo in {folder} is at least {side}×{side} pixels, as a patch is.")
+        raise InputError(
+            f"No photo in {folder} is at least {side}×{side} pixels, as a patch is: "
+            "add larger ones or lower --patch."
+        )
+    _check_reduced(folder, reduced, used, side)
+    return PhotoSet(training, validation, digest.hexdigest(), tuple(notices))
+
+
+def _check_reduced(folder: Path, reduced: Sequence[float], used: set[int], side: int) -> None:
     for at, size in enumerate(reduced, start=1):
         if at not in used:
             raise InputError(
                 f"No training photo in {folder} is, reduced to {size:g}, at least {side}×{side} "
                 "pixels, as a patch is. Leave that size out of --reduced."
             )
-    return PhotoSet(training=training, validation=validation, digest=digest.hexdigest())
+
+
+def _left_out(small: Sequence[Path], side: int) -> str:
+    names = ", ".join(path.name for path in small[:_NAMED])
+    rest = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+    return f"Smaller than a patch, {side}×{side} pixels, and left out: {names}{rest}."
 
 
 @dataclass(frozen=True, slots=True)

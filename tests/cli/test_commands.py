@@ -76,6 +76,8 @@ def test_train_export_and_upscale_hang_together(
         (("--reduced", "half"), "not a list of numbers such as 0.75,0.5"),
         (("--reduced", "0.5,1"), "must lie between 0 and 1"),
         (("--decay", "0.5", "--recipe", "paper"), "belongs to fast"),
+        (("--seed", "-5"), "The seed must lie between"),
+        (("--seed", "99999999999999999999999"), "The seed must lie between"),
     ],
 )
 def test_impossible_training(ramedge, photo_folder: Path, tmp_path: Path, options, message) -> None:

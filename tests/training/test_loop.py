@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ramedge.errors import CancelledError, TrainingError, UsageError
+from ramedge.errors import CancelledError, InputError, OutputError, TrainingError, UsageError
 from ramedge.network.config import NetworkConfig
+from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights
 from ramedge.training import loop
+from ramedge.training.folder import LOCK_NAME
 from ramedge.training.loop import CHECKPOINT_NAME, Observer, TrainingSettings, train
+from ramedge.training.memory import least_bytes
 from ramedge.training.photos import PatchSampler, load_photos
 from ramedge.training.recipe import FAST, PAPER
 
@@ -87,6 +90,8 @@ def test_a_stopped_and_resumed_run_ends_as_an_uninterrupted_one(
     resumed = train(dataclasses.replace(base, resume=True))
     assert_same(whole.weights, resumed.weights)
     assert whole.psnr == resumed.psnr
+    logs = [json.loads((run.weights.parent / "run.json").read_text()) for run in (whole, resumed)]
+    assert logs[0]["history"] == logs[1]["history"]
 
 
 def test_the_same_settings_give_the_same_weights(
@@ -107,6 +112,7 @@ def test_a_run_is_not_overwritten(settings: TrainingSettings) -> None:
     ("change", "difference"),
     [
         ({"seed": 3}, "seed 0, not 3"),
+        ({"recipe": dataclasses.replace(PAPER, patch=16, batch=2)}, "recipe fast, not paper"),
         ({"recipe": dataclasses.replace(QUICK, batch=4)}, "batch 2, not 4"),
         ({"recipe": dataclasses.replace(QUICK, reduced=(0.5,))}, "reduced none, not 0.5"),
         ({"network": dataclasses.replace(SMALL, blocks=2)}, "blocks 1, not 2"),
@@ -139,9 +145,117 @@ def test_a_damaged_checkpoint_is_named(settings: TrainingSettings) -> None:
         train(dataclasses.replace(settings, resume=True))
 
 
+def test_a_checkpoint_whose_bytes_changed_is_refused(settings: TrainingSettings) -> None:
+    """torch itself loads it: the weights are others, without a word."""
+    train(settings)
+    path = settings.output / CHECKPOINT_NAME
+    network = torch.load(path, weights_only=True)["network"]
+    weight = network["blocks.0.conv1.weight"].numpy().tobytes()
+    data = bytearray(path.read_bytes())
+    at = bytes(data).index(weight)
+    data[at : at + 400] = bytes(255 - byte for byte in data[at : at + 400])
+    path.write_bytes(data)
+    assert not torch.equal(
+        torch.load(path, weights_only=True)["network"]["blocks.0.conv1.weight"],
+        network["blocks.0.conv1.weight"],
+    )
+    with pytest.raises(TrainingError, match="it is damaged"):
+        train(dataclasses.replace(settings, resume=True))
+
+
+def test_a_checkpoint_of_a_version_without_losses_is_resumed(settings: TrainingSettings) -> None:
+    train(settings)
+    path = settings.output / CHECKPOINT_NAME
+    document = torch.load(path, weights_only=True)
+    del document["losses"]
+    torch.save(document, path)
+    assert train(dataclasses.replace(settings, resume=True, steps=14)).step == 14
+
+
+def test_one_folder_takes_one_training_at_a_time(settings: TrainingSettings) -> None:
+    def begin_another(progress) -> None:
+        if progress.step == 1:
+            with pytest.raises(TrainingError, match="Another training runs"):
+                train(settings)
+
+    assert train(settings, Observer(on_step=begin_another)).step == 12
+    assert not (settings.output / LOCK_NAME).exists()
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(settings: TrainingSettings) -> None:
+    train(settings)
+    left = settings.output / "weights.safetensors.123.partial"
+    left.write_bytes(b"half")
+    train(dataclasses.replace(settings, resume=True, steps=13))
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("folder", [".", "runs/x2"])
+def test_a_run_among_the_photos_is_refused(settings: TrainingSettings, folder: str) -> None:
+    with pytest.raises(UsageError, match="lies in the folder of photos"):
+        dataclasses.replace(settings, output=settings.data / folder)
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_photos_are_read(
+    settings: TrainingSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    seen: list[int] = []
+    with pytest.raises(OutputError, match="another folder with -o"):
+        train(
+            dataclasses.replace(settings, output=tmp_path / "file" / "run"),
+            Observer(on_photo=lambda done, total: seen.append(done)),
+        )
+    assert not seen
+
+
+def test_folders_made_for_a_run_that_does_not_start_are_removed(
+    settings: TrainingSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError):
+        train(
+            dataclasses.replace(
+                settings, data=tmp_path / "none", output=tmp_path / "runs" / "deep" / "x2"
+            )
+        )
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("change", [{"batch": 10**8}, {"patch": 10**7}])
+def test_what_cannot_fit_into_memory_is_refused_before_it_starts(
+    settings: TrainingSettings, change: dict
+) -> None:
+    recipe = dataclasses.replace(settings.recipe, **change)
+    with pytest.raises(UsageError, match=r"GiB.*lower --batch"):
+        train(dataclasses.replace(settings, recipe=recipe))
+    wide = dataclasses.replace(SMALL, channels=10**8)
+    with pytest.raises(UsageError, match=r"GiB.*--channels"):
+        train(dataclasses.replace(settings, network=wide))
+    assert not settings.output.exists()
+
+
+def test_the_estimate_of_memory_is_below_what_a_step_keeps() -> None:
+    """Counted by autograd: every tensor that the backward pass of the blocks holds."""
+    network = NetworkConfig(blocks=2, channels=16, reduction=4)
+    recipe = dataclasses.replace(PAPER, patch=16, batch=3)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    model = SRRAM(network)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(torch.zeros(3, 3, 16, 16))
+    weights = sum(p.nbytes for p in model.parameters())
+    assert weights < least_bytes(network, recipe) < 3 * weights + sum(kept.values())
+    del output
+
+
 def test_nan_stops_the_run_and_writes_nothing_of_it(settings: TrainingSettings) -> None:
     wild = dataclasses.replace(QUICK, learning_rate=1e30, warmup=0)
-    with pytest.raises(TrainingError, match="NaN or infinite"):
+    with pytest.raises(TrainingError, match=r"NaN or infinite .* Use a lower --learning-rate"):
         train(dataclasses.replace(settings, recipe=wild, steps=100, checkpoint_every=50))
     # It happened before the first checkpoint: only pictures are there.
     left = {path.name for path in settings.output.glob("*")}
@@ -158,7 +272,7 @@ def test_nan_later_keeps_the_last_checkpoint(
         return loss * float("nan") if step >= 6 else loss
 
     monkeypatch.setattr(loop._Run, "_train_step", poisoned)
-    with pytest.raises(TrainingError, match="NaN or infinite"):
+    with pytest.raises(TrainingError, match=r"NaN or infinite .* --start-from \S*weights"):
         train(settings)
     assert torch.load(settings.output / CHECKPOINT_NAME, weights_only=True)["step"] == 4
     monkeypatch.undo()
@@ -196,7 +310,7 @@ def test_a_killed_process_loses_at_most_the_steps_since_the_checkpoint(
     assert train(more).step == checkpoint["step"] + 2
 
 
-@pytest.mark.parametrize("name", ["cuda:7", "nonsense"])
+@pytest.mark.parametrize("name", ["cuda:7", "nonsense", "meta"])
 def test_a_device_that_is_not_there_is_refused(settings: TrainingSettings, name: str) -> None:
     with pytest.raises(UsageError, match="not available"):
         train(dataclasses.replace(settings, device=name))

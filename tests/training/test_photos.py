@@ -131,6 +131,20 @@ def test_small_photos_are_left_out(tmp_path: Path) -> None:
         load_photos(tmp_path, (2,), patch=48)
 
 
+def test_what_is_left_out_or_not_held_out_is_said(photo_folder: Path, tmp_path: Path) -> None:
+    photos = sorted(photo_folder.iterdir())
+    assert load_photos(photo_folder, (2,), 16).notices == ()
+    assert load_photos(photo_folder, (2,), 16).held_out
+    (tmp_path / "only.png").write_bytes(photos[0].read_bytes())
+    alone = load_photos(tmp_path, (2,), 16)
+    assert "none is held out" in alone.notices[0]
+    assert not alone.held_out
+    Image.new("RGB", (20, 20)).save(tmp_path / "a_small.png")  # the first is held out
+    both = load_photos(tmp_path, (2,), 16)
+    assert "left out: a_small.png." in both.notices[0]
+    assert "not measured" in both.notices[1]
+
+
 def test_a_damaged_photo_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"not a photo")
     with pytest.raises(InputError, match=r"bad\.jpg"):

@@ -1,0 +1,73 @@
+"""A run's folder: one run at a time, outside the photos, and tidy after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ramedge.errors import OutputError, TrainingError, UsageError
+from ramedge.files import PARTIAL_SUFFIX
+
+LOCK_NAME = ".lock"
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run, made where it is missing, until the block ends.
+
+    What a killed run left half-written is removed. A folder that is still empty at the end goes
+    again, and so do those above it that were made for it.
+
+    Raises:
+        UsageError: a file stands in its place.
+        OutputError: it cannot be made or written to.
+        TrainingError: another process trains in it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: choose a folder with -o.")
+    path = folder.absolute()
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    lock = FileLock(path / LOCK_NAME)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(
+            f"Another training runs in {folder}: wait for it or choose another folder with -o."
+        ) from None
+    except OSError as error:
+        _remove_empty(made)
+        reason = error.strerror or error
+        raise OutputError(
+            f"Cannot write to {folder}: {reason}. Choose another folder with -o."
+        ) from None
+    try:
+        for left in path.glob(f"*{PARTIAL_SUFFIX}"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        (path / LOCK_NAME).unlink(missing_ok=True)
+        lock.release()
+        _remove_empty(made)
+
+
+def check_apart(data: Path, output: Path) -> None:
+    """Refuse a run's folder among the photos: its pictures would be taken for some of them.
+
+    Raises:
+        UsageError: the folder of the run is that of the photos or lies in it.
+    """
+    if output.resolve().is_relative_to(data.resolve()):
+        raise UsageError(
+            f"{output} lies in the folder of photos, where a run's pictures would be taken for "
+            "photos: choose another folder with -o."
+        )
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
