@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,10 +15,11 @@ LOCK_NAME = ".lock"
 
 
 @contextlib.contextmanager
-def claim(folder: Path) -> Iterator[None]:
+def claim(folder: Path, files: Sequence[str]) -> Iterator[None]:
     """Hold the folder of a run, made where it is missing, until the block ends.
 
-    What a killed run left half-written is removed. A folder that is still empty at the end goes
+    What a killed run left half-written of its `files` (patterns of names) is removed, and nothing
+    else: others may write there. A folder that is still empty at the end goes
     again, and so do those above it that were made for it.
 
     Raises:
@@ -45,8 +46,9 @@ def claim(folder: Path) -> Iterator[None]:
             f"Cannot write to {folder}: {reason}. Choose another folder with -o."
         ) from None
     try:
-        for left in path.glob(f"*{PARTIAL_SUFFIX}"):
-            left.unlink(missing_ok=True)
+        for name in files:
+            for left in path.glob(f"{name}.*{PARTIAL_SUFFIX}"):
+                left.unlink(missing_ok=True)
         yield
     finally:
         (path / LOCK_NAME).unlink(missing_ok=True)

@@ -44,6 +44,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "weights.safetensors"
 LOG_NAME = "run.json"
 CURVES_NAME = "curves.png"
+_FILES = (CHECKPOINT_NAME, WEIGHTS_NAME, LOG_NAME, CURVES_NAME, "validation_x*.png")
 SEEDS = 2**63
 """Seeds are less: torch takes 64 bits, with a sign."""
 _LOSS_WINDOW = 50
@@ -151,8 +152,9 @@ def train(settings: TrainingSettings, observer: Observer | None = None) -> Train
         CancelledError: interrupted; a checkpoint was written.
     """
     with processes(settings.device) as group:
-        check_memory(settings.network, settings.recipe, group.world)
-        with claim(settings.output) if group.is_first else nullcontext():
+        if group.device.type == "cpu":  # a GPU may have more memory than its host
+            check_memory(settings.network, settings.recipe, group.world)
+        with claim(settings.output, _FILES) if group.is_first else nullcontext():
             run = _Run(settings, observer if observer and group.is_first else Observer(), group)
             try:
                 return run.train()

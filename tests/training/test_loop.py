@@ -186,8 +186,11 @@ def test_what_a_killed_run_left_unfinished_is_removed(settings: TrainingSettings
     train(settings)
     left = settings.output / "weights.safetensors.123.partial"
     left.write_bytes(b"half")
+    other = settings.output / "film.mp4.123.partial"
+    other.write_bytes(b"being written by someone else")
     train(dataclasses.replace(settings, resume=True, steps=13))
     assert not left.exists()
+    assert other.exists()
 
 
 @pytest.mark.parametrize("folder", [".", "runs/x2"])
