@@ -57,6 +57,15 @@ def variants(steps: int) -> dict[str, tuple[Recipe, int]]:
     }
 
 
+def copy_photos(photos: Path, temporary: Path) -> Path:
+    """Every third photo, by name, in a folder of its own."""
+    folder = temporary / "photos"
+    folder.mkdir()
+    for path in sorted(photos.iterdir())[::3]:
+        shutil.copy(path, folder)
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path)
@@ -68,10 +77,7 @@ def main() -> None:
     if arguments.only and arguments.result.exists():
         rows = json.loads(arguments.result.read_text())["rows"]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "photos"
-        folder.mkdir()
-        for path in sorted(arguments.photos.iterdir())[::3]:
-            shutil.copy(path, folder)
+        folder = copy_photos(arguments.photos, Path(temporary))
         for index, (name, (recipe, steps)) in enumerate(variants(arguments.steps).items()):
             if arguments.only and name not in arguments.only:
                 continue

@@ -71,7 +71,7 @@ class CollapsedTail(nn.Module):
 class CollapsedNetwork(nn.Module):
     """A network for training, multiplied out in every step: same outputs and gradients.
 
-    In bfloat16 the picture's own way stays FP32, as it does in exports.
+    In bfloat16 the head and the picture's own way stay FP32, as they do in exports.
 
     Shares the weights of the network it is made from.
     """
@@ -88,7 +88,7 @@ class CollapsedNetwork(nn.Module):
         """
         network, tail = self.network, self.network.tails[f"x{scale}"]
         assert isinstance(tail, Tail)
-        first = network.enter(image)
+        first = _halved(network, image)
         residual = network.body(network.transform(first))
         weight, bias = merge(tail)
         with _fp32(image):
@@ -151,8 +151,20 @@ def merge(tail: Tail) -> tuple[Tensor, Tensor]:
         return weight, F.pixel_unshuffle(constant, tail.scale)[0, :, 0, 0]
 
 
+def _halved(network: SRRAM, image: Tensor) -> Tensor:
+    """F_0 computed in FP32, then in what autocast asks for: its input is the picture itself."""
+    with _fp32(image):
+        first = network.enter(image)
+    kind = _device_type(image)
+    return first.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else first
+
+
 def _fp32(tensor: Tensor) -> torch.autocast:
-    return torch.autocast("cuda" if tensor.is_cuda else "cpu", enabled=False)
+    return torch.autocast(_device_type(tensor), enabled=False)
+
+
+def _device_type(tensor: Tensor) -> str:
+    return "cuda" if tensor.is_cuda else "cpu"  # autocast does not know the meta device
 
 
 def _through(conv: nn.Module, answer: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,6 +122,23 @@ def test_training_in_bfloat16_does_not_round_the_picture() -> None:
     assert float((found - expected).abs().max()) < 1e-5 * float(expected.abs().max())
 
 
+def test_training_in_bfloat16_does_not_round_what_the_head_reads() -> None:
+    """A pixel near white less the mean has steps of a whole level in bfloat16."""
+    torch.manual_seed(0)
+    network = SRRAM(NetworkConfig(blocks=1, channels=8, reduction=4))
+    heads: list[torch.Tensor] = []
+    blocks: list[torch.Tensor] = []
+    network.head.register_forward_hook(lambda module, given, output: heads.append(output))
+    network.blocks[0].register_forward_hook(lambda module, given, output: blocks.append(given[0]))
+    image = torch.rand(1, 3, 12, 12)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        CollapsedNetwork(network)(image, 2)
+    with torch.no_grad():
+        expected = network.enter(image)
+    torch.testing.assert_close(heads[0], expected)
+    assert blocks[0].dtype == torch.bfloat16  # the features behind it are half as large
+
+
 def test_the_network_that_was_given_stays_as_it_was() -> None:
     network = SRRAM(NetworkConfig(blocks=1, channels=8, reduction=4))
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -96,6 +96,37 @@ def test_half_precision_rounds_a_frame_and_its_tile_alike(
     assert (np.rint(plain * 255) != np.rint(upscaled * 255)).mean() > (difference > 0).mean()
 
 
+@pytest.mark.parametrize("any_shape", [False, True])
+def test_half_precision_does_not_round_what_reads_the_picture(
+    models: dict[str, Path], image: np.ndarray, any_shape: bool
+) -> None:
+    """Two convolutions read it: a pixel near white less the mean has steps of a level in bf16."""
+    if "BF16" not in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU does not compute in bfloat16")
+    core = shared_core()
+    model = core.read_model(models["frame"])
+    changed = prepare(core, model, True, None if any_shape else [image.shape])
+    settings = {"INFERENCE_PRECISION_HINT": "bf16"}
+    request = core.compile_model(changed, "CPU", settings).create_infer_request()
+    request.infer([image])
+    layers = request.get_compiled_model().get_runtime_model().get_ordered_ops()
+    convolutions = [layer for layer in layers if "Convolution" in described(layer, "layerType")]
+    readers = [layer for layer in convolutions if layer.input_value(0).get_shape()[1] == 3]
+    assert len(readers) == 2
+    assert any(described(layer, "runtimePrecision") == "bf16" for layer in convolutions)
+    for reader in readers:
+        layer = reader
+        while described(layer, "layerType") != "Input":
+            assert described(layer, "runtimePrecision") == "f32", described(layer, "layerType")
+            layer = layer.input_value(0).get_node()
+
+
+def described(layer: Any, name: str) -> str:
+    """What the plugin says of a layer it runs."""
+    value = layer.get_rt_info()[name]
+    return str(getattr(value, "value", value))
+
+
 def test_a_gate_is_closed_or_open_where_its_exponential_overflows() -> None:
     z = ops.parameter([1, 1, 8, 8], np.float32)
     x = ops.parameter([1, 1, 8, 8], np.float32)

@@ -1,0 +1,93 @@
+"""Does a short training gain by the answers of the larger R64C64 (docs/training.md)?
+
+    python benchmarks/distillation.py PHOTOS results.json [--steps 400] [--teacher-steps 1600]
+
+Same base, photos and measure as `recipes.py`. The student's loss is the mean of its L1 from the
+truth and its L1 from what the teacher makes of the same patch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from recipes import BASE, copy_photos
+from torch import Tensor
+
+from ramedge.machine import describe_machine
+from ramedge.network.config import NetworkConfig
+from ramedge.network.weights import load_weights
+from ramedge.training.distributed import Processes, processes
+from ramedge.training.loop import Observer, TrainingResult, TrainingSettings, _Run, train
+
+BLOCKS = 64
+
+
+class _Distilled(_Run):
+    """A run that is shown the teacher's answers as well."""
+
+    def __init__(self, settings: TrainingSettings, group: Processes, teacher: Path) -> None:
+        super().__init__(settings, Observer(), group)
+        self.teacher = torch.compile(load_weights(teacher).network.eval())
+
+    def _loss_of(self, step: int, scale: int, low: Tensor, high: Tensor) -> Tensor:
+        del step  # every step of the base counts the rim
+        with torch.no_grad():
+            answer = self.teacher(low, scale)
+        output = self.trainable(low, scale)
+        return (self.loss(output, high) + self.loss(output, answer)) / 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--teacher-steps", type=int, default=1600)
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = copy_photos(arguments.photos, Path(temporary))
+
+        def settings(name: str, blocks: int, steps: int) -> TrainingSettings:
+            return TrainingSettings(
+                data=folder,
+                output=Path(temporary) / name,
+                network=NetworkConfig(blocks=blocks),
+                recipe=BASE,
+                steps=steps,
+                validate_every=steps,
+                checkpoint_every=steps,
+            )
+
+        def record(name: str, steps: int, started: float, result: TrainingResult) -> None:
+            seconds = time.perf_counter() - started
+            rows.append({"name": name, "steps": steps, "psnr": result.psnr[2], "seconds": seconds})
+            print(f"{name:10} {steps} steps {result.psnr[2]:.3f} dB {seconds:.0f} s", flush=True)
+            found = {"machine": describe_machine(), "base": dataclasses.asdict(BASE), "rows": rows}
+            arguments.result.write_text(json.dumps(found, indent=2) + "\n")
+
+        started = time.perf_counter()
+        student = NetworkConfig().blocks
+        alone = train(settings("alone", student, arguments.steps))
+        record("alone", arguments.steps, started, alone)
+        started = time.perf_counter()
+        teacher = train(settings("teacher", BLOCKS, arguments.teacher_steps))
+        record("teacher", arguments.teacher_steps, started, teacher)
+        started = time.perf_counter()
+        with processes("auto") as group:
+            run = _Distilled(
+                settings("distilled", student, arguments.steps), group, teacher.weights
+            )
+            run.settings.output.mkdir(parents=True, exist_ok=True)
+            distilled = run.train()
+        record("distilled", arguments.steps, started, distilled)
+
+
+if __name__ == "__main__":
+    main()
