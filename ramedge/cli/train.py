@@ -195,9 +195,16 @@ def _run(settings: TrainingSettings) -> None:
                 )
 
         def on_compile() -> None:
-            bar.update(training, info="compiling, minutes the first time", visible=True)
+            bar.update(
+                training,
+                info="compiling, minutes the first time (Ctrl-C twice stops)",
+                visible=True,
+            )
             if bar.disable:
-                console.stderr.print("Compiling for this machine: minutes the first time.")
+                console.stderr.print(
+                    "Compiling for this machine: minutes the first time. A second Ctrl-C then "
+                    "stops at once."
+                )
 
         observer = Observer(on_photo, on_step, console.notice, on_compile)
         result = train(settings, observer)
