@@ -10,11 +10,11 @@ import numpy as np
 
 from ramedge.statistics import ChannelExcitation, Statistic, Values, attention, merge
 
-CUT = 0.003
+CUT = 0.0022
 """Root mean square over tiles, blocks and channels of what the attention (0 to 1) of a followed
 frame was off, above which it is done anew: much movement, which following would take below 70 dB.
-On `bikes` at 640 pixels the frames that were followed reach 70.5 dB or more in bfloat16; on three
-clips reduced to 240 pixels 0.0040 left 70.9 dB, at 160 pixels 0.0035 left 69.8."""
+With the shipped weights in FP32, `bikes` reduced to 160 and 213 pixels: 0.0020 left 70.6 dB, 0.0024
+left 69.8, 0.0037 left 68.5."""
 
 _OTHER_SCENE = 0.015
 """Root mean square change of the attention that single tiles would have by themselves, the median

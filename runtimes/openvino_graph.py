@@ -39,6 +39,7 @@ _LEAST_SIDE = 8
 """Of fewer rows or columns parts of the graph are empty, which IR cannot hold."""
 _PICTURE_KERNELS = ([3, 3, 3], [3, 7, 7])
 """Of the convolutions that read the picture: the head, and the picture's own way."""
+_PICTURE_INPUT = frozenset({"Subtract", "Add", "Multiply"})
 
 
 def prepare(
@@ -67,6 +68,8 @@ def prepare(
         return model
     if shapes is not None:
         _divide_gates(model)
+    else:
+        _add_means(model)
     kept += [*_excitations(model), *_picture_ways(model)]
     return _in_single_precision(core, model, kept) if kept else model
 
@@ -229,21 +232,23 @@ def _picture_ways(model: openvino.Model) -> Iterator[Any]:
         yield convolution
         yield from (n for n in _consumers(convolution) if n.get_type_name() == "Add")
         node = convolution.input_value(0).get_node()
-        while node.get_type_name() in {"Subtract", "Add", "Multiply"}:
-            if node.get_type_name() == "Subtract":
-                node = _as_sum(node)
+        while node.get_type_name() in _PICTURE_INPUT:
             yield node
             node = node.input_value(0).get_node()
 
 
-def _as_sum(difference: Any) -> Any:
-    """An equal node in place of the difference, which the plugin would make a sum, unmarked."""
+def _add_means(model: openvino.Model) -> None:
+    """The picture less its mean as a sum, since the plugin makes one of it, unmarked.
+
+    Where shapes are known it computes that in FP32 all the same, and a sum would have it round the
+    pixels of parts otherwise than those of the frame.
+    """
     from openvino import opset13 as ops
 
-    minuend, subtrahend = difference.input_values()
-    total = ops.add(minuend, ops.constant(-subtrahend.get_node().get_data()))
-    _replace(difference, total)
-    return total
+    for difference in [n for n in _picture_ways(model) if n.get_type_name() == "Subtract"]:
+        minuend, subtrahend = difference.input_values()
+        opposite = ops.constant(-subtrahend.get_node().get_data())
+        _replace(difference, ops.add(minuend, opposite))
 
 
 def _in_single_precision(
