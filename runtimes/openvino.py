@@ -263,7 +263,8 @@ class OpenVinoRuntime(Runtime):
 
     def _build(self, model: openvino.Model, precision: str, shapes: Shapes | None) -> Any:
         """A request that runs the model."""
-        model = prepare(self._core, model, precision != "fp32", shapes)
+        quantized = self.precision == "int8"
+        model = prepare(self._core, model, precision != "fp32", shapes, quantized)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision],

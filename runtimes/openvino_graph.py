@@ -43,7 +43,11 @@ _PICTURE_INPUT = frozenset({"Subtract", "Add", "Multiply"})
 
 
 def prepare(
-    core: openvino.Core, model: openvino.Model, half: bool, shapes: Sequence[Sequence[int]] | None
+    core: openvino.Core,
+    model: openvino.Model,
+    half: bool,
+    shapes: Sequence[Sequence[int]] | None,
+    quantized: bool = False,
 ) -> openvino.Model:
     """A copy of `model` for the CPU plugin; `model` stays as it is.
 
@@ -52,6 +56,7 @@ def prepare(
         model: graph kind `frame`, `tile` or `statistics`.
         half: whether it is to run in half precision, alone or around int8.
         shapes: of the inputs, in their order; without them only what needs no shape is done.
+        quantized: whether it is of a model with int8 in it, even if this part has none.
 
     Raises:
         OutputError: the temporary folder cannot hold a copy of the model, some MB.
@@ -68,7 +73,7 @@ def prepare(
         return model
     if shapes is not None:
         _divide_gates(model)
-    else:
+    if not quantized:
         _add_means(model)
     kept += [*_excitations(model), *_picture_ways(model)]
     return _in_single_precision(core, model, kept) if kept else model
@@ -240,8 +245,8 @@ def _picture_ways(model: openvino.Model) -> Iterator[Any]:
 def _add_means(model: openvino.Model) -> None:
     """The picture less its mean as a sum, since the plugin makes one of it, unmarked.
 
-    Where shapes are known it computes that in FP32 all the same, and a sum would have it round the
-    pixels of parts otherwise than those of the frame.
+    Around int8 it changes sums as well and rounds the picture all the same, but not in parts of the
+    graph without int8: those must round as the frame does, so nothing is done there.
     """
     from openvino import opset13 as ops
 
