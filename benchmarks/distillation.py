@@ -1,6 +1,6 @@
 """Does a short training gain by the answers of the larger R64C64 (docs/training.md)?
 
-    python benchmarks/distillation.py PHOTOS results.json [--steps 400] [--teacher-steps 1600]
+    python benchmarks/distillation.py PHOTOS results.json [--steps 400] [--teacher-steps 800]
 
 Same base, photos and measure as `recipes.py`. The student's loss is the mean of its L1 from the
 truth and its L1 from what the teacher makes of the same patch.
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("result", type=Path)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--teacher-steps", type=int, default=1600)
+    parser.add_argument("--teacher-steps", type=int, default=800)
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -88,7 +88,7 @@ class CollapsedNetwork(nn.Module):
         """
         network, tail = self.network, self.network.tails[f"x{scale}"]
         assert isinstance(tail, Tail)
-        first = _halved(network, image)
+        first = _enter(network, image)
         residual = network.body(network.transform(first))
         weight, bias = merge(tail)
         with _fp32(image):
@@ -151,7 +151,7 @@ def merge(tail: Tail) -> tuple[Tensor, Tensor]:
         return weight, F.pixel_unshuffle(constant, tail.scale)[0, :, 0, 0]
 
 
-def _halved(network: SRRAM, image: Tensor) -> Tensor:
+def _enter(network: SRRAM, image: Tensor) -> Tensor:
     """F_0 computed in FP32, then in what autocast asks for: its input is the picture itself."""
     with _fp32(image):
         first = network.enter(image)
