@@ -18,7 +18,7 @@ from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.media.frames import Pixels
 from ramedge.runtimes.base import Features, Floats, GraphKind, Runtime, is_out_of_memory
 from ramedge.runtimes.openvino_blocks import count_blocks, part
-from ramedge.runtimes.openvino_graph import prepare
+from ramedge.runtimes.openvino_graph import prepare, without_fp16
 from ramedge.statistics import load_excitation
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ LARGE = 1 << 19
 """Pixels of an input whose one run pays for a graph of its own."""
 
 Shapes = tuple[tuple[int, ...], ...]
+WEIGHTS_NAME = "model.bin"
+"""The weights of all IRs (`.xml`) in a folder."""
 _HELD: Mapping[GraphKind, int] = MappingProxyType({"frame": 1, "tile": 2, "statistics": 2})
 """So many compiled graphs of a kind are kept. Tiles take turns with the small windows that the
 first guess of a frame's attention is from (`ramedge.passes`)."""
@@ -130,8 +132,9 @@ class OpenVinoRuntime(Runtime):
         self._parts_of: tuple[str, tuple[int, ...]] | None = None
 
     def _read(self, model: Path) -> openvino.Model:
+        weights = model.with_name(WEIGHTS_NAME) if model.suffix == ".xml" else Path()
         try:
-            return self._core.read_model(model)
+            return without_fp16(self._core.read_model(model, weights))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"{model} is not a model that OpenVINO reads: {reason}") from None

@@ -79,6 +79,33 @@ def prepare(
     return _in_single_precision(core, model, kept) if kept else model
 
 
+def without_fp16(model: openvino.Model) -> openvino.Model:
+    """`model` with its FP16 operations in FP32, on weights rounded to FP16; changes `model`.
+
+    On this device the arithmetic is chosen when a graph is compiled. A graph that fixes FP16 for
+    some operations is another graph to the plugin, and to everything here that rewrites graphs.
+    """
+    from openvino import opset13 as ops
+
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind == "Constant" and node.get_element_type().get_type_name() == "f16":
+            wide = ops.constant(node.get_data().astype(np.float32))
+            wide.set_friendly_name(node.get_friendly_name())
+            _replace(node, wide)
+        elif kind == "Convert" and _is_real(node.input(0)) and _is_real(node.output(0)):
+            source = node.input_value(0)
+            source.get_tensor().add_names(node.output(0).get_names())
+            for target in node.output(0).get_target_inputs():
+                target.replace_source_output(source)
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _is_real(port: Any) -> bool:
+    return port.get_element_type().get_type_name() in {"f16", "f32"}
+
+
 def _divide_gates(model: openvino.Model) -> None:
     """σ(z)·x = ½x / (½ + exp(−z − ln 2)).
 
