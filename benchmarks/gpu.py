@@ -27,12 +27,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ramedge.errors import RamedgeError
+from ramedge.export.artifact import load_artifact
 from ramedge.export.engine import EngineRequest, get_engine
 from ramedge.export.engines import EngineCache
-from ramedge.export.precision import to_half
 from ramedge.export.tensorrt import BuildSettings, Shapes
 from ramedge.files import write_text
 from ramedge.machine import describe_machine
+from ramedge.network.half import to_half
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights
 from ramedge.runtimes.cuda import open_cuda
@@ -113,8 +114,8 @@ def ways(
     for name, prepare in TORCH_WAYS.items():
         yield f"torch {name}", lambda prepare=prepare: torch_way(network, device, prepare)
     models = {
-        precision: shipped_artifact(options.scale, precision) / "model.onnx"
-        for precision in ("fp16", "int8")
+        precision: load_artifact(shipped_artifact(options.scale, exported)).model
+        for precision, exported in (("fp16", "fp32"), ("int8", "int8"))
     }
     if options.int8:
         models["int8"] = options.int8

@@ -24,6 +24,7 @@ from PIL import Image
 
 from ramedge.bench.ceiling import measure_ceiling
 from ramedge.calibration.quantize import dense_convolutions, multiply_adds
+from ramedge.export.artifact import load_artifact
 from ramedge.machine import describe_machine
 from ramedge.metrics import agreement, psnr_y
 from ramedge.photos import find_photos
@@ -104,7 +105,7 @@ def measure_speed(scale: int, rounds: int) -> dict[str, object]:
             runtime.infer(pixels[None])
             if turn >= 0:
                 times[name].append(time.perf_counter() - started)
-    network = onnx.load(shipped_artifact(scale, "fp32") / "model.onnx")
+    network = onnx.load(load_artifact(shipped_artifact(scale, "fp32")).model)
     costs = multiply_adds(network, dense_convolutions(network))
     operations = 2.0 * sum(costs.values()) * WIDTH * HEIGHT
     found = {

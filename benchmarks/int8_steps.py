@@ -25,6 +25,7 @@ import numpy as np
 import openvino
 from PIL import Image
 
+from ramedge.export.artifact import load_artifact
 from ramedge.machine import describe_machine
 from ramedge.runtimes.openvino import shared_core
 from ramedge.runtimes.openvino_graph import prepare
@@ -64,7 +65,8 @@ class Runner:
     """A compiled variant, and requests for as many frames as it runs at once."""
 
     def __init__(self, variant: Variant, scale: int, half: str, image: np.ndarray) -> None:
-        model = shared_core().read_model(shipped_artifact(scale, variant.model) / "model.onnx")
+        artifact = load_artifact(shipped_artifact(scale, variant.model))
+        model = shared_core().read_model(artifact.model)
         if variant.prepared:
             model = prepare(shared_core(), model, True, [image.shape])
         elif variant.static:

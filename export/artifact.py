@@ -1,4 +1,4 @@
-"""An artifact: a folder with a model, and a manifest that says what it is. Free of torch."""
+"""An artifact: a model in a folder, and a manifest that says what it is. Free of torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ramedge.errors import UsageError, WeightsError
 from ramedge.files import file_digest, write_text
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+STORE_NAME = "weights.safetensors"
+"""The weights of an artifact's ONNX graphs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Manifest:
         network: name, for example `srram_r10c64`.
         scale: 2, 3 or 4.
         precision: `fp32`, `fp16` or `int8`.
-        runtime: `onnx` or `openvino`.
+        runtime: what it is for: `onnx`, `openvino`, `tensorrt` or `tensorrt-rtx`.
         graph: the kind of graph that `model` is: `frame`, which takes whole images.
         receptive_field: radius in low-resolution pixels, the halo a tile needs.
         model: file name of the model inside the folder.
@@ -35,8 +37,6 @@ class Manifest:
         tile: file name of the graph for tiles that share the frame's attention; empty where the
             network has none.
         excitation: file name of what turns the frame's variance into attention; likewise.
-        half: file name of an INT8 `model` with FP16 instead of FP32 around it, for GPUs; empty for
-            other precisions and runtimes.
         int8: how it was calibrated: the pictures' hashes, the search, what stayed high.
     """
 
@@ -55,16 +55,22 @@ class Manifest:
     tile: str = ""
     excitation: str = ""
     int8: Mapping[str, Any] = field(default_factory=dict)
-    half: str = ""
     format: int = FORMAT_VERSION
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An artifact on disk whose files are what its manifest says."""
+    """An artifact on disk whose files are what its manifest says.
+
+    Attributes:
+        folder: where its files are.
+        manifest: what it is.
+        source: what names it: the folder, or a manifest among others in one folder.
+    """
 
     folder: Path
     manifest: Manifest
+    source: Path
 
     @property
     def model(self) -> Path:
@@ -72,54 +78,75 @@ class Artifact:
         return self.folder / self.manifest.model
 
     @property
-    def gpu_model(self) -> Path:
-        """What GPU engines are built from: FP16 around INT8 where there is that."""
-        return self.folder / (self.manifest.half or self.manifest.model)
+    def tile(self) -> Path | None:
+        """The graph for tiles that share the frame's attention, where there is one."""
+        return self.folder / self.manifest.tile if self.manifest.tile else None
 
     @property
-    def has_tiles(self) -> bool:
-        """Whether tiles can share the frame's attention."""
-        return bool(self.manifest.tile)
+    def excitation(self) -> Path | None:
+        """What turns the frame's variance into attention, where there is a graph for tiles."""
+        return self.folder / self.manifest.excitation if self.manifest.excitation else None
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether its graphs are ONNX, which engines are built from and OpenVINO reads."""
+        return self.manifest.runtime != "openvino"
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write the manifest of an artifact.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    document = asdict(manifest)
-    write_text(folder / MANIFEST_NAME, json.dumps(document, indent=2, sort_keys=True) + "\n")
+    write_text(path, json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n")
 
 
-def load_artifact(folder: Path) -> Artifact:
+def is_artifact(path: Path) -> bool:
+    """Whether a path can only mean an artifact: a folder, or a manifest."""
+    return path.is_dir() or path.suffix == ".json"
+
+
+def load_artifact(source: Path) -> Artifact:
     """Read an artifact and check every file against its hash.
 
+    Args:
+        source: its folder; or its manifest, where several share one folder.
+
     Raises:
-        UsageError: the folder is not an artifact, or from a newer version.
-        WeightsError: a file is missing or differs from what was exported.
+        UsageError: there is no artifact, or one of another version.
+        WeightsError: a file is missing or differs from what was exported; the message names it.
     """
-    path = folder / MANIFEST_NAME
+    path = source if source.suffix == ".json" else source / MANIFEST_NAME
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != FORMAT_VERSION:
-            raise UsageError(f"{path} has format {document['format']}: upgrade ramedge to use it.")
+        found = document["format"]
+        if found != FORMAT_VERSION:
+            remedy = "upgrade ramedge to use it" if found > FORMAT_VERSION else "export it again"
+            raise UsageError(f"{path} has format {found}, not {FORMAT_VERSION}: {remedy}.")
         manifest = Manifest(**document)
         files = dict(manifest.files)
     except OSError:
         raise UsageError(
-            f"{folder} is not an exported model: it has no {MANIFEST_NAME}. "
+            f"{source} is not an exported model: it has no {MANIFEST_NAME}. "
             "Make one with: ramedge export -o DIR"
         ) from None
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{path} is damaged: export the model again.") from None
     for name, digest in files.items():
-        file = folder / name
-        if Path(name).name != name or not file.is_file() or file_digest(file) != digest:
-            raise WeightsError(
-                f"{file} is missing or not what was exported: export the model again."
-            )
-    named = {manifest.model, manifest.tile, manifest.excitation, manifest.half} - {""}
+        _check_file(path.parent / name, name, digest)
+    named = {manifest.model, manifest.tile, manifest.excitation} - {""}
     if not named <= files.keys() or bool(manifest.tile) != bool(manifest.excitation):
         raise UsageError(f"{path} is damaged: export the model again.")
-    return Artifact(folder=folder, manifest=manifest)
+    return Artifact(folder=path.parent, manifest=manifest, source=source)
+
+
+def _check_file(file: Path, name: str, digest: str) -> None:
+    remedy = "Copy the whole folder, or export the model again."
+    try:
+        if Path(name).name != name or not file.is_file():
+            raise WeightsError(f"{file}, a part of the model, is missing. {remedy}")
+        if file_digest(file) != digest:
+            raise WeightsError(f"{file} is not what was exported: it was cut or changed. {remedy}")
+    except OSError as error:
+        raise WeightsError(f"Cannot read {file}: {error.strerror}.") from None

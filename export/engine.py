@@ -16,15 +16,17 @@ from ramedge.calibration.audit import audit_file, is_quantized
 from ramedge.errors import ExportError, RuntimeUnavailableError, UsageError, WeightsError
 from ramedge.export.engines import EngineCache, EngineKey, Record
 from ramedge.export.graphs import GraphKind, Values, load_graph, make_graph
+from ramedge.export.half import is_half, to_half
 from ramedge.export.monitor import OnProgress
+from ramedge.export.storage import external_files
 from ramedge.export.tensorrt import BuildSettings, Plan, build_plan
 from ramedge.files import file_digest
 from ramedge.runtimes.cuda import NO_GPU, GpuFacts, gpu_facts
 from ramedge.runtimes.flavour import Flavour
 
 EnginePrecision = Literal["fp32", "fp16", "int8"]
-GRAPH_VERSION = 1
-"""Raised when `ramedge.export.graphs` makes another graph of the same file."""
+GRAPH_VERSION = 2
+"""Raised when `ramedge.export.graphs` or `half` makes another graph of the same file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class EngineRequest:
     Attributes:
         model: ONNX file, graph kind `frame`, or `tile` for both others.
         network, scale: of the model, for the user.
-        precision: what the file must hold.
+        precision: what it computes in. FP16, and FP16 around int8, are made from a file without.
         flavour: which of the two libraries.
         graph: graph kind of the engine.
         values: what goes in and out.
@@ -92,17 +94,7 @@ def get_engine(
         MemoryError: the device's memory does not suffice for the build.
     """
     started = time.perf_counter()
-    gpu = gpu_facts()
-    request.flavour.load()
-    if gpu == NO_GPU and not request.flavour.builds_without_gpu:
-        raise RuntimeUnavailableError(
-            f"{request.flavour.title} builds on the GPU that will run the engine, and no NVIDIA "
-            "GPU is found here: see ramedge doctor."
-        )
-    if gpu == NO_GPU and request.settings.workspace is not None:
-        raise UsageError(
-            f"--workspace needs a GPU: without one {request.flavour.title} builds without a limit."
-        )
+    gpu = check_buildable(request.flavour, request.settings)
     key = engine_key(request, gpu)
     with cache.lock(key):
         found = None if rebuild else _from_cache(cache, key, on_notice)
@@ -124,16 +116,34 @@ def get_engine(
     return Engine(plan.data, record, path, False, time.perf_counter() - started)
 
 
+def check_buildable(flavour: Flavour, settings: BuildSettings) -> GpuFacts:
+    """Refuse, before any work, what cannot be built here; returns the GPU, or `NO_GPU`.
+
+    Raises:
+        RuntimeUnavailableError: the library or the GPU is missing.
+        UsageError: a workspace without a GPU.
+    """
+    gpu = gpu_facts()
+    flavour.load()
+    if gpu == NO_GPU and not flavour.builds_without_gpu:
+        raise RuntimeUnavailableError(
+            f"{flavour.title} builds on the GPU that will run the engine, and no NVIDIA GPU is "
+            "found here: see ramedge doctor."
+        )
+    if gpu == NO_GPU and settings.workspace is not None:
+        raise UsageError(
+            f"--workspace needs a GPU: without one {flavour.title} builds without a limit."
+        )
+    return gpu
+
+
 def engine_key(request: EngineRequest, gpu: GpuFacts) -> EngineKey:
     """The key of a request on a GPU, or `NO_GPU`.
 
     Raises:
         WeightsError: there is no such model.
     """
-    try:
-        digest = file_digest(request.model)
-    except OSError as error:
-        raise WeightsError(f"Cannot read {request.model}: {error.strerror}.") from None
+    digest = _model_digest(request.model)
     settings = request.settings
     sizes = (settings.shapes.smallest, settings.shapes.best, settings.shapes.largest)
     low, middle, high = (f"{height}x{width}" for height, width in sizes)
@@ -156,6 +166,15 @@ def engine_key(request: EngineRequest, gpu: GpuFacts) -> EngineKey:
             "workspace MiB": settings.workspace if settings.workspace is not None else "all",
         },
     )
+
+
+def _model_digest(model: Path) -> str:
+    """SHA-256 of an ONNX file; with weights beside it, of the hashes of all its files."""
+    try:
+        digests = [file_digest(file) for file in (model, *external_files(model))]
+    except OSError as error:
+        raise WeightsError(f"Cannot read {error.filename}: {error.strerror}.") from None
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
 
 def _from_cache(
@@ -187,6 +206,8 @@ def _build(
         audit_file(request.model)
         if request.precision != "int8":
             raise ExportError(f"{request.model} is an int8 model: use --precision int8.")
+    if request.precision != "fp32" and not is_half(model):
+        model = to_half(model)
     graph: onnx.ModelProto = make_graph(model, request.graph, request.values)
     learns = not request.flavour.builds_without_gpu  # RTX has no timings to remember
     owner = key.flavour, key.version, f"{key.gpu} {key.compute_capability}"

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from PIL import Image
 
 from ramedge.calibration.frames import CalibrationFrame, CalibrationSettings, collect_frames
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.calibration.search import search
 from ramedge.errors import GateError
-from ramedge.export.onnx import export_onnx
 from ramedge.gate import THRESHOLDS
-from ramedge.network.srram import SRRAM
 from ramedge.photos import downscale
 from ramedge.worth import Budget, Picture
 
@@ -64,18 +63,18 @@ class Int8Recipe:
 
 
 def prepare_int8(
-    network: SRRAM,
+    frame: onnx.ModelProto,
+    scale: int,
     settings: Int8Settings,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Int8Recipe:
-    """Calibrate a network of one scale.
+    """Calibrate a network of one scale, of which `frame` is the FP32 graph of that kind.
 
     Raises:
         InputError: the pictures cannot be used.
         ExportError: the network cannot be quantized.
         GateError: no convolution may be int8 within the budget.
     """
-    scale = network.config.scales[0]
     found = collect_frames(settings.calibration)
     checks, frames = _split(found.frames)
     inputs = [_as_input(frame, index, scale) for index, frame in enumerate(frames)]
@@ -86,7 +85,7 @@ def prepare_int8(
     )
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        export_onnx(network, plain)
+        onnx.save(frame, plain)
         pictures = _pictures(_spread(frames, PICTURES), scale)
         result = search(plain, inputs, pictures, scale, allowed, on_step)
     if not any(found is not None for found in result.plan.ranges):

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import onnx
 
 from ramedge import __version__
+from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.errors import GateError, OutputError, UsageError
-from ramedge.export.artifact import MANIFEST_NAME, Artifact, Manifest, load_artifact, write_manifest
-from ramedge.export.int8 import Int8Recipe, Int8Settings, prepare_int8
-from ramedge.export.onnx import export_onnx
+from ramedge.export.artifact import (
+    MANIFEST_NAME,
+    STORE_NAME,
+    Artifact,
+    Manifest,
+    load_artifact,
+    write_manifest,
+)
+from ramedge.export.half import to_half
+from ramedge.export.int8 import Int8Settings, prepare_int8
 from ramedge.export.openvino import convert_to_openvino
+from ramedge.export.sources import NetworkSource, QuantizedGraphs, open_source, shipped_int8
+from ramedge.export.storage import save_graphs
 from ramedge.files import file_digest, partial_path
 from ramedge.gate import GateReport, Images, check, frame_through_tile, gate_photos
-from ramedge.network.srram import SRRAM
-from ramedge.network.tiled import excitation_of
-from ramedge.network.weights import load_weights
-from ramedge.runtimes.base import GraphKind
+from ramedge.runtimes.flavour import FLAVOURS
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
 from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
-from ramedge.runtimes.torch import TorchRuntime
 from ramedge.statistics import save_excitation
-from ramedge.weights import shipped_weights
 from ramedge.worth import Picture, Pixels8, check_speed, check_truth
 
 Precision = Literal["fp32", "fp16", "int8"]
-Target = Literal["onnx", "openvino"]
+Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino")
-_HALF_NAME = "half.onnx"
 _FALLBACK: dict[Precision, Precision] = {"int8": "fp16", "fp16": "fp32"}
+_FRAME, _TILE, _EXCITATION = "model", "tile", "attention.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +54,13 @@ class ExportSettings:
 
     Attributes:
         output: folder of the artifact; `None` names it after what it holds, in the working folder.
-        weights: safetensors file; the shipped weights where `None`.
+        weights: safetensors file; the shipped model where `None`, which needs no PyTorch.
         strict: fail where the gate refuses the precision, instead of taking the next.
         overwrite: replace an artifact that stands in `output`.
-        int8: how to calibrate, which the precision `int8` needs.
+        int8: how to calibrate, which the precision `int8` needs, except of the shipped model.
 
     Raises:
-        UsageError: INT8 without pictures to calibrate on.
+        UsageError: INT8 of own weights without pictures to calibrate on.
     """
 
     output: Path | None = None
@@ -64,7 +73,7 @@ class ExportSettings:
     int8: Int8Settings | None = None
 
     def __post_init__(self) -> None:
-        if self.precision == "int8" and self.int8 is None:
+        if self.precision == "int8" and self.int8 is None and self.weights is not None:
             raise UsageError("INT8 needs pictures to calibrate on: --calibration DIR.")
 
     def folder(self, precision: Precision) -> Path:
@@ -79,7 +88,10 @@ def export_model(
     on_notice: Callable[[str], None] = lambda _: None,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Artifact:
-    """Export weights to an artifact that agrees with PyTorch, or to none.
+    """Export a network to an artifact that agrees with its reference, or to none.
+
+    The reference is PyTorch in FP32. Where PyTorch is not installed, the shipped model's is its
+    FP32 graph, whose agreement with PyTorch its manifest records.
 
     The folder appears complete or not at all. `on_step` is told how far the calibration is.
 
@@ -87,26 +99,22 @@ def export_model(
         WeightsError: the weights cannot be loaded.
         InputError: the calibration pictures cannot be used.
         UsageError: they have no such scale, or the folder is in use.
+        MissingExtraError: something is not installed that own weights or a calibration need.
         GateError: the gate refused what was exported (with `strict`, or FP32 itself).
         ExportError: a conversion failed.
         OutputError: the folder cannot be written.
     """
-    path = settings.weights if settings.weights is not None else shipped_weights(settings.scale)
-    loaded = load_weights(path)
-    if settings.scale not in loaded.config.scales:
-        have = ", ".join(f"×{scale}" for scale in loaded.config.scales)
-        raise UsageError(f"{path} has weights for {have}, not for ×{settings.scale}: use --scale.")
     precision = settings.precision
     output = settings.folder(precision)
     _check_output(output, settings.overwrite)
-    network = loaded.network.take(settings.scale)
+    source = open_source(settings.weights, settings.scale)
     building = partial_path(output)
     refused: dict[str, str] = {}
     try:
         while True:
             _make_empty(building)
             try:
-                built = _build(network, settings, precision, building, on_step)
+                built = _build(source, settings, precision, building, on_step)
                 break
             except GateError as failure:
                 if settings.strict or precision not in _FALLBACK:
@@ -117,24 +125,23 @@ def export_model(
                 precision, output = following, settings.folder(following)
                 _check_output(output, settings.overwrite)
         manifest = Manifest(
-            network=loaded.config.name,
+            network=source.network,
             scale=settings.scale,
             precision=precision,
             runtime=settings.runtime,
             graph="frame",
-            receptive_field=loaded.config.receptive_field(settings.scale),
+            receptive_field=source.receptive_field,
             model=built.model,
             files={file.name: file_digest(file) for file in sorted(building.iterdir())},
-            weights=loaded.digest,
+            weights=source.weights,
             tools=_tool_versions(),
-            gate=built.report.as_dict() | built.more,
+            gate=built.gate,
             refused=refused,
             tile=built.tile,
             excitation=built.excitation,
             int8=built.int8,
-            half=built.half,
         )
-        write_manifest(building, manifest)
+        write_manifest(building / MANIFEST_NAME, manifest)
         _move(building, output)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -160,101 +167,106 @@ class _Built:
     """File names of what was built, and what the gate measured."""
 
     model: str
-    report: GateReport
-    tile: str = ""
-    excitation: str = ""
-    more: dict[str, Any] = field(default_factory=dict)
+    tile: str
+    excitation: str
+    gate: dict[str, Any]
     int8: dict[str, Any] = field(default_factory=dict)
-    half: str = ""
 
 
 def _build(
-    network: SRRAM,
+    source: NetworkSource,
     settings: ExportSettings,
     precision: Precision,
     folder: Path,
     on_step: Callable[[int, int], None],
 ) -> _Built:
-    gate = _Gate(network, precision)
-    recipe = None
-    if precision == "int8" and settings.int8 is not None:
-        recipe = prepare_int8(network, settings.int8, on_step)
-    has_tiles = network.config.attention == "ram"
-    frame, tile = folder / "model.onnx", folder / "tile.onnx"
-    excitation = folder / "attention.safetensors"
-    _export(network, frame, "frame", precision, recipe)
-    if has_tiles:
-        _export(network, tile, "tile", precision, recipe)
-        save_excitation(excitation_of(network), excitation)
-    report = gate.check_frame(OnnxRuntimeSession(frame), "onnxruntime")
-    tiled = gate.check_tile(OnnxRuntimeSession(tile), "onnxruntime") if has_tiles else None
-    more: dict[str, Any] = {}
-    half = ""
-    if recipe is not None and settings.int8 is not None:
-        more = _check_worth(network, frame, recipe, settings.int8)
-        if settings.runtime == "onnx":
-            half = _HALF_NAME
-            _export(network, folder / half, "frame", "fp16", recipe)
-            found = gate.check_frame(OnnxRuntimeSession(folder / half), "onnxruntime")
-            more["half"] = found.as_dict()
-    if settings.runtime == "openvino":
-        frame, tile = _convert(frame), _convert(tile) if has_tiles else tile
-        tiles = TileModel(tile, excitation) if has_tiles else None
-        with OpenVinoRuntime(frame, settings.scale, precision, tiles=tiles) as runtime:
-            name = f"openvino ({runtime.precision})"
-            report = gate.check_frame(runtime, name)
-            tiled = gate.check_tile(runtime, name) if has_tiles else None
-    record = {} if recipe is None else recipe.record
-    if tiled is None:
-        return _Built(frame.name, report, more=more, int8=record, half=half)
-    more["tile"] = tiled.as_dict()
-    return _Built(frame.name, report, tile.name, excitation.name, more, record, half)
+    quantized = None
+    frame, tile = source.frame, source.tile
+    if precision == "int8":
+        quantized = _quantize(source, settings, on_step)
+        frame, tile = quantized.frame, quantized.tile
+    if precision == "fp16" or (precision == "int8" and settings.runtime in FLAVOURS):
+        frame, tile = to_half(frame), None if tile is None else to_half(tile)
+    excitation = ""
+    if source.excitation is not None:
+        excitation = _EXCITATION
+        save_excitation(source.excitation, folder / excitation)
+    graphs = {f"{_FRAME}.onnx": frame} | ({} if tile is None else {f"{_TILE}.onnx": tile})
+    with tempfile.TemporaryDirectory() as elsewhere:
+        target = Path(elsewhere) if settings.runtime == "openvino" else folder
+        save_graphs(graphs, target, STORE_NAME)
+        files = [target / name for name in graphs]
+        if settings.runtime == "openvino":
+            irs = {f"{file.stem}.xml": file for file in files}
+            convert_to_openvino(irs, folder)
+            files = [folder / name for name in irs]
+    gate = _Gate(source, precision)
+    if settings.runtime != "openvino" and importlib.util.find_spec("onnxruntime") is not None:
+        found = gate.check_onnx(files)
+    else:
+        found = gate.check_openvino(files, settings.runtime, folder / _EXCITATION)
+    if quantized is not None:
+        found |= quantized.gate
+    tile_name = files[1].name if tile is not None else ""
+    int8 = {} if quantized is None else dict(quantized.record)
+    return _Built(files[0].name, tile_name, excitation, found, int8)
 
 
-def _export(
-    network: SRRAM, path: Path, kind: GraphKind, precision: Precision, recipe: Int8Recipe | None
-) -> None:
-    if recipe is None:
-        export_onnx(network, path, precision, kind)
-        return
-    plain = path.with_name(f"plain_{path.name}")
-    export_onnx(network, plain, "fp16" if precision == "fp16" else "fp32", kind)
-    recipe.plan.apply(plain, path)
-    plain.unlink()
+def _quantize(
+    source: NetworkSource, settings: ExportSettings, on_step: Callable[[int, int], None]
+) -> QuantizedGraphs:
+    """The shipped INT8 graphs; or own ones, which have to be worth it."""
+    if settings.int8 is None:
+        return shipped_int8(settings.scale)
+    recipe = prepare_int8(source.frame, source.scale, settings.int8, on_step)
+    frame = _with_plan(recipe.plan, source.frame)
+    tile = None if source.tile is None else _with_plan(recipe.plan, source.tile)
+    gate = _check_worth(source, frame, recipe.checks, settings.int8)
+    return QuantizedGraphs(frame, tile, recipe.record, gate)
 
 
-def _convert(onnx_file: Path) -> Path:
-    xml = onnx_file.with_suffix(".xml")
-    convert_to_openvino(onnx_file, xml)
-    onnx_file.unlink()
-    return xml
+def _with_plan(plan: QuantizationPlan, graph: onnx.ModelProto) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder:
+        plain, quantized = Path(folder) / "plain.onnx", Path(folder) / "quantized.onnx"
+        onnx.save(graph, plain)
+        plan.apply(plain, quantized)
+        return onnx.load(quantized)
 
 
 def _check_worth(
-    network: SRRAM, model: Path, recipe: Int8Recipe, settings: Int8Settings
+    source: NetworkSource,
+    model: onnx.ModelProto,
+    checks: tuple[Picture, ...],
+    settings: Int8Settings,
 ) -> dict[str, Any]:
     """What INT8 loses against the truth and gains in time, in OpenVINO: it runs every ONNX file."""
-    scale = network.config.scales[0]
+    scale = source.scale
     photos = gate_photos()
     shipped = [Picture.of(name, _pixels(image), scale) for name, image in photos.items()]
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "plain.onnx"
-        export_onnx(network, plain)
-        with (
-            OpenVinoRuntime(model, scale, "int8") as candidate,
-            OpenVinoRuntime(plain, scale, "auto") as baseline,
-        ):
-            truth = check_truth(
-                candidate.infer_float,
-                TorchRuntime(network, "fp32", "cpu").infer_float,
-                [*shipped, *recipe.checks],
-                scale,
-                settings.budget,
-            )
-            name = f"openvino ({baseline.precision})"
-            image = next(iter(photos.values()))
-            speed = check_speed(candidate.infer_float, baseline.infer_float, image, name)
+    with (
+        _opened(model, scale, "int8") as candidate,
+        _opened(source.frame, scale, "auto") as baseline,
+    ):
+        truth = check_truth(
+            candidate.infer_float,
+            source.reference,
+            [*shipped, *checks],
+            scale,
+            settings.budget,
+        )
+        name = f"openvino ({baseline.precision})"
+        image = next(iter(photos.values()))
+        speed = check_speed(candidate.infer_float, baseline.infer_float, image, name)
     return {"truth": truth, "speed": speed}
+
+
+@contextmanager
+def _opened(model: onnx.ModelProto, scale: int, precision: str) -> Iterator[OpenVinoRuntime]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        with OpenVinoRuntime(path, scale, precision) as runtime:
+            yield runtime
 
 
 def _pixels(image: Images) -> Pixels8:
@@ -265,21 +277,37 @@ def _pixels(image: Images) -> Pixels8:
 class _Gate:
     """The gate for both graph kinds of one network."""
 
-    def __init__(self, network: SRRAM, precision: Precision) -> None:
+    def __init__(self, source: NetworkSource, precision: Precision) -> None:
+        self._source = source
         self._precision = precision
-        self._network = network
-        self._reference = TorchRuntime(network, "fp32", "cpu").infer_float
 
-    def check_frame(self, candidate: FrameRunner, name: str) -> GateReport:
-        return check(candidate.infer_float, self._reference, self._precision, name)
+    def check_onnx(self, files: list[Path]) -> dict[str, Any]:
+        """By ONNX Runtime, which rounds to FP16 between nodes as a GPU would."""
+        frame, *tiles = (OnnxRuntimeSession(file) for file in files)
+        return self._check(frame, tiles, "onnxruntime")
 
-    def check_tile(self, candidate: TileRunner, name: str) -> GateReport:
-        excitation = excitation_of(self._network)
+    def check_openvino(self, files: list[Path], target: Target, excitation: Path) -> dict[str, Any]:
+        """By OpenVINO: in what it will run in, or in FP32 where another runtime will run it."""
+        frame, *others = files
+        tiles = TileModel(others[0], excitation) if others else None
+        wanted = "fp32" if target != "openvino" and self._precision == "fp16" else self._precision
+        with OpenVinoRuntime(frame, self._source.scale, wanted, tiles=tiles) as runtime:
+            name = f"openvino ({runtime.precision})"
+            return self._check(runtime, [runtime] if others else [], name)
 
-        def run(images: Images) -> Images:
-            return frame_through_tile(candidate.infer_tile_float, excitation, images)
+    def _check(self, frame: FrameRunner, tiles: Sequence[TileRunner], name: str) -> dict[str, Any]:
+        """What the gate measures, for the manifest; `tiles` has one runner or none."""
+        found = self._compare(frame.infer_float, name).as_dict()
+        found["compared_with"] = self._source.compared_with
+        excitation = self._source.excitation
+        for tile in tiles:
+            assert excitation is not None
+            run = partial(frame_through_tile, tile.infer_tile_float, excitation)
+            found["tile"] = self._compare(run, name).as_dict()
+        return found
 
-        return check(run, self._reference, self._precision, name)
+    def _compare(self, candidate: Callable[[Images], Images], name: str) -> GateReport:
+        return check(candidate, self._source.reference, self._precision, name)
 
 
 def _check_output(folder: Path, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ramedge.errors import ExportError, MissingExtraError
-from ramedge.export.precision import to_half
+from ramedge.export.half import to_half
 from ramedge.files import atomic_path
 from ramedge.network.collapse import collapse
 from ramedge.network.config import NetworkConfig
@@ -47,32 +47,41 @@ _OUTPUTS = {
 def export_onnx(
     network: SRRAM, path: Path, precision: str = "fp32", kind: GraphKind = "frame"
 ) -> None:
-    """Write the network of one scale as ONNX with dynamic N, H and W.
+    """Write `network_graph` as one file, weights and all; `fp16` casts inside (`to_half`).
 
-    Inputs and outputs are float32 in every precision; `fp16` casts inside (`to_half`). `frame` maps
-    `image` to `upscaled`; `tile` and `statistics` are those of `ramedge.network.tiled`, with inputs
-    `image`, `logits`, `mask` and outputs `upscaled` (`tile` only), `mean`, `m2`.
+    Raises:
+        UsageError, MissingExtraError, ExportError: see `network_graph`.
+        OutputError: the file cannot be written.
+    """
+    graph = network_graph(network, kind)
+    with atomic_path(path) as partial:
+        onnx.save(to_half(graph) if precision == "fp16" else graph, partial)
+
+
+def network_graph(network: SRRAM, kind: GraphKind = "frame") -> onnx.ModelProto:
+    """The network of one scale as ONNX in FP32, with dynamic N, H and W.
+
+    `frame` maps `image` to `upscaled`; `tile` and `statistics` are those of
+    `ramedge.network.tiled`, with inputs `image`, `logits`, `mask` and outputs `upscaled` (`tile`
+    only), `mean`, `m2`.
 
     Raises:
         UsageError: the network's attention has no tiles.
         MissingExtraError: the export extra is not installed.
         ExportError: the conversion failed.
-        OutputError: the file cannot be written.
     """
     try:
         import onnxscript  # noqa: F401  # torch's exporter needs it and says so less clearly
         import onnxsim
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "onnxsim", "export", "Export to ONNX") from None
-    collapsed = collapse(network)
-    cast = to_half(collapsed) if precision == "fp16" else collapsed
-    program = _quietly_export(_graph(cast, kind).eval(), network.config, kind)
+    program = _quietly_export(_graph(collapse(network), kind).eval(), network.config, kind)
+    simplified: onnx.ModelProto
     simplified, checked = onnxsim.simplify(program)
     if not checked:
         raise ExportError("onnxsim changed the network's output; nothing was written.")
     onnx.checker.check_model(simplified, full_check=True)
-    with atomic_path(path) as partial:
-        onnx.save(simplified, partial)
+    return simplified
 
 
 def _graph(network: SRRAM, kind: GraphKind) -> nn.Module:

@@ -112,11 +112,11 @@ def _openvino() -> Check:
 
 def _models() -> Check:
     from ramedge.export.artifact import load_artifact
-    from ramedge.weights import shipped_artifact, shipped_scales
+    from ramedge.weights import shipped_artifact, shipped_precisions, shipped_scales
 
     try:
         for scale in shipped_scales():
-            for precision in ("fp32", "fp16"):
+            for precision in shipped_precisions(scale):
                 load_artifact(shipped_artifact(scale, precision))
     except RamedgeError as error:
         remedy = "pip install --force-reinstall --no-deps ramedge"

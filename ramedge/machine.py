@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -29,6 +30,11 @@ CPU_FLAGS = (
 _NVIDIA_SMI_SECONDS = 20
 
 LIBRARIES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "av")
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed; it is not imported."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def describe_machine() -> dict[str, Any]:

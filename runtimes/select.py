@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from ramedge.errors import MissingExtraError, RuntimeUnavailableError, UsageError
-from ramedge.export.artifact import Artifact, load_artifact
+from ramedge.export.artifact import Artifact, is_artifact, load_artifact
 from ramedge.halos import Halos, load_halos
+from ramedge.machine import has_torch
 from ramedge.network.config import SUPPORTED_SCALES
 from ramedge.network.header import read_header
 from ramedge.runtimes.base import Runtime
@@ -80,7 +80,7 @@ def open_model(settings: RuntimeSettings) -> OpenedModel:
         RuntimeUnavailableError: the runtime or the device is not there.
     """
     source = model_source(settings)
-    if source.is_dir():
+    if is_artifact(source):
         return _open_artifact(load_artifact(source), settings)
     if not source.exists():
         raise UsageError(f"No such model: {source}.")
@@ -93,7 +93,7 @@ def open_model(settings: RuntimeSettings) -> OpenedModel:
 
 
 def model_source(settings: RuntimeSettings) -> Path:
-    """The exported folder or the weights file that the settings mean, be it named or shipped.
+    """The artifact or the weights file that the settings mean, be it named or shipped.
 
     Raises:
         UsageError: none is shipped for this scale.
@@ -105,27 +105,24 @@ def model_source(settings: RuntimeSettings) -> Path:
         return shipped_weights(scale)
     if settings.precision == "int8":
         return shipped_artifact(scale, "int8")
-    if settings.precision != "fp32" and _engine_flavour(settings)[0] is not None:
-        # An engine keeps the model's precision; OpenVINO chooses its own.
-        return shipped_artifact(scale, "fp16")
     return shipped_artifact(scale, "fp32")
 
 
 def _open_artifact(artifact: Artifact, settings: RuntimeSettings) -> OpenedModel:
     if settings.runtime == "torch":
         raise UsageError("PyTorch runs weights (.safetensors), not exported models.")
-    _check_scale(settings, (artifact.manifest.scale,), artifact.folder)
+    _check_scale(settings, (artifact.manifest.scale,), artifact.source)
     precision = _precision_of(artifact, settings)
     flavour, reason = _engine_flavour(settings)
     if flavour is None:
         because = f"the best here ({reason})" if settings.runtime == "auto" else reason
         return _open_openvino(artifact, precision, settings.device, because)
-    if artifact.manifest.runtime != "onnx":
+    if not artifact.is_onnx:
         if settings.runtime == "auto":
             reason = f"it is for {artifact.manifest.runtime}"
             return _open_openvino(artifact, precision, settings.device, reason)
         raise UsageError(
-            f"{artifact.folder} is for {artifact.manifest.runtime}: engines are built from ONNX, "
+            f"{artifact.source} is for {artifact.manifest.runtime}: engines are built from ONNX, "
             "ramedge export --runtime onnx."
         )
     return _open_engines(artifact, settings, flavour, reason)
@@ -136,11 +133,11 @@ def _precision_of(artifact: Artifact, settings: RuntimeSettings) -> str:
     is_int8, wants_int8 = artifact.manifest.precision == "int8", settings.precision == "int8"
     if wants_int8 and not is_int8:
         raise UsageError(
-            f"{artifact.folder} is an {artifact.manifest.precision} model. Make an INT8 one with: "
+            f"{artifact.source} is an {artifact.manifest.precision} model. Make an INT8 one with: "
             "ramedge export --precision int8 --calibration DIR"
         )
     if is_int8 and settings.precision not in {"auto", "int8"}:
-        raise UsageError(f"{artifact.folder} is an INT8 model: leave --precision out.")
+        raise UsageError(f"{artifact.source} is an INT8 model: leave --precision out.")
     return artifact.manifest.precision if is_int8 else settings.precision
 
 
@@ -174,8 +171,8 @@ def best_flavour() -> tuple[Flavour | None, str]:
 def _open_openvino(artifact: Artifact, precision: str, device: str, reason: str) -> OpenedModel:
     manifest = artifact.manifest
     tiles = None
-    if artifact.has_tiles:
-        tiles = TileModel(artifact.folder / manifest.tile, artifact.folder / manifest.excitation)
+    if artifact.tile is not None and artifact.excitation is not None:
+        tiles = TileModel(artifact.tile, artifact.excitation)
     runtime = OpenVinoRuntime(artifact.model, manifest.scale, precision, device, tiles)
     return OpenedModel(
         runtime=runtime,
@@ -195,21 +192,17 @@ def _open_engines(
     from ramedge.runtimes.tensorrt import EngineModels, EngineSource, TensorRtRuntime
 
     manifest = artifact.manifest
-    if settings.precision not in {"auto", manifest.precision}:
-        raise UsageError(
-            f"{artifact.folder} is in {manifest.precision}, and engines keep the model's precision."
-        )
-    folder = artifact.folder
-    wide = _fp32_beside(artifact)
+    precision = engine_precision(artifact, settings.precision, shipped=settings.model is None)
+    wide = _fp32_beside(artifact, precision)
     models = EngineModels(
         network=manifest.network,
         scale=manifest.scale,
-        precision=cast("EnginePrecision", manifest.precision),
-        frame=artifact.gpu_model,
-        tile=folder / manifest.tile if artifact.has_tiles else None,
-        excitation=folder / manifest.excitation if artifact.has_tiles else None,
+        precision=precision,
+        frame=artifact.model,
+        tile=artifact.tile,
+        excitation=artifact.excitation,
         frame_fp32=None if wide is None else wide.model,
-        tile_fp32=None if wide is None or not wide.has_tiles else wide.folder / wide.manifest.tile,
+        tile_fp32=None if wide is None else wide.tile,
         gate=dict(manifest.gate),
     )
     flavour.load()
@@ -226,14 +219,35 @@ def _open_engines(
     )
 
 
-def _fp32_beside(artifact: Artifact) -> Artifact | None:
-    """The shipped FP32 model of the same weights, for 16-bit pixels."""
+def engine_precision(artifact: Artifact, wanted: str, shipped: bool = False) -> EnginePrecision:
+    """What an engine of an artifact computes in.
+
+    FP16 is made from an FP32 model too. `auto` is the model's own precision; of the shipped model,
+    FP16.
+
+    Raises:
+        UsageError: the model is in another precision.
+    """
+    own = artifact.manifest.precision
+    if wanted == "auto":
+        wanted = "fp16" if shipped and own == "fp32" else own
+    if wanted != own and (own, wanted) != ("fp32", "fp16"):
+        can = "fp32 and fp16" if own == "fp32" else own
+        raise UsageError(f"{artifact.source} is in {own}: engines of it compute in {can}.")
+    return cast("EnginePrecision", wanted)
+
+
+def _fp32_beside(artifact: Artifact, precision: str) -> Artifact | None:
+    """An FP32 model of the same weights, for 16-bit pixels: itself, or the shipped one."""
+    if precision == "fp32":
+        return None
+    if artifact.manifest.precision == "fp32":
+        return artifact
     try:
         wide = load_artifact(shipped_artifact(artifact.manifest.scale, "fp32"))
     except UsageError:
         return None
-    same = wide.manifest.weights == artifact.manifest.weights
-    return wide if same and artifact.manifest.precision != "fp32" else None
+    return wide if wide.manifest.weights == artifact.manifest.weights else None
 
 
 def _tell_of_build(share: float, _phase: str) -> None:
@@ -248,7 +262,7 @@ def _open_weights(path: Path, settings: RuntimeSettings) -> OpenedModel:
             f"int8 --weights {path} --calibration DIR, then name the folder with --model."
         )
     read_header(path)  # what is no weights file needs no torch to be told so
-    if importlib.util.find_spec("torch") is None:
+    if not has_torch():
         raise MissingExtraError("torch", "export", "Running weights in PyTorch")
     from ramedge.network.weights import load_weights
     from ramedge.runtimes.torch import TorchRuntime

@@ -26,12 +26,11 @@ from ramedge.bench.settings import (
     Engine,
     Size,
     chosen_engines,
-    has_torch,
     reference_of,
 )
 from ramedge.bench.worker import Worker
 from ramedge.errors import UsageError
-from ramedge.machine import describe_machine, usable_cores
+from ramedge.machine import describe_machine, has_torch, usable_cores
 from ramedge.memory import available_bytes, network_bytes
 from ramedge.network.config import config_of
 from ramedge.samples import sample_clip

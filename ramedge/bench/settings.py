@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import get_args
 
 from ramedge.errors import InputError, MissingExtraError, UsageError
-from ramedge.export.artifact import Manifest, load_artifact
+from ramedge.export.artifact import Manifest, is_artifact, load_artifact
 from ramedge.files import file_digest
-from ramedge.machine import nvidia_gpus
+from ramedge.machine import has_torch, nvidia_gpus
 from ramedge.runtimes.select import (
     DEFAULT_SCALE,
     PrecisionName,
@@ -21,7 +20,7 @@ from ramedge.runtimes.select import (
     best_flavour,
     model_source,
 )
-from ramedge.weights import shipped_artifact, shipped_precisions, shipped_scales, shipped_weights
+from ramedge.weights import shipped_precisions, shipped_scales, shipped_weights
 
 FEWEST_ROUNDS = 3
 """Fewer have no spread."""
@@ -127,11 +126,6 @@ def model_name(model: Path | None) -> str:
     return "" if model is None else model.resolve().name
 
 
-def has_torch() -> bool:
-    """Whether PyTorch is installed; it is not imported."""
-    return importlib.util.find_spec("torch") is not None
-
-
 def chosen_engines(settings: BenchSettings) -> list[Engine]:
     """Every engine that the settings ask for and that is there.
 
@@ -179,7 +173,7 @@ def _engines_of(model: Path | None, settings: BenchSettings) -> list[Engine]:
     if model is None:
         scales = settings.scales or (DEFAULT_SCALE,)
         return [engine for scale in scales for engine in _shipped_engines(scale)]
-    if model.is_dir():
+    if is_artifact(model):
         return _exported_engines(model, load_artifact(model).manifest, settings.scales)
     if not model.is_file():
         raise UsageError(f"No such model: {model}.")
@@ -219,13 +213,8 @@ def _shipped_engines(scale: int) -> list[Engine]:
         )
     flavour, _ = best_flavour()
     if flavour is not None:
-        # An engine keeps the precision of the model that it is built from.
-        shipped = shipped_precisions(scale)
-        for precision in (name for name in get_args(PrecisionName) if name in shipped):
-            made = load_artifact(shipped_artifact(scale, precision)).manifest
-            found.append(
-                Engine(flavour.name, precision, scale, weights=made.weights, exported=precision)
-            )
+        for name in sorted(names, key=get_args(PrecisionName).index):
+            found.append(Engine(flavour.name, name, scale, weights=digest, exported=name))
     return found
 
 

@@ -1,17 +1,29 @@
-"""`ramedge engines`: what stands in the cache of engines."""
+"""`ramedge engines`: the engines that this user built."""
 
 from __future__ import annotations
 
+from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from ramedge.cli import console
-from ramedge.errors import WeightsError
+from ramedge.cli.engine_options import (
+    MaxShape,
+    MinShape,
+    OptLevel,
+    OptShape,
+    Rebuild,
+    ShapeOptions,
+    Workspace,
+)
+from ramedge.cli.options import PrecisionChoice
+from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.export.engines import EngineCache, Record
 
-engines = typer.Typer(help="List, check and clear the engines built on this machine.")
+engines = typer.Typer(help="Build, list, check and remove the engines of this machine.")
 
 
 @engines.command("list")
@@ -40,6 +52,55 @@ def list_engines() -> None:
     damaged = len(cache.strays())
     if damaged:
         console.notice(f"{damaged} more cannot be read: see ramedge engines verify.")
+
+
+class EngineChoice(str, Enum):
+    """What an engine is for."""
+
+    auto = "auto"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
+
+
+@engines.command()
+def build(
+    model: Annotated[
+        Path, typer.Argument(help="Folder that ramedge export made, or an .onnx file.")
+    ],
+    runtime: Annotated[
+        EngineChoice, typer.Option(help="auto: the one that is installed and finds a GPU.")
+    ] = EngineChoice.auto,
+    precision: Annotated[
+        PrecisionChoice,
+        typer.Option(
+            "--precision", "-p", help="auto: the model's own. FP16 is made from an FP32 model too."
+        ),
+    ] = PrecisionChoice.auto,
+    scale: Annotated[int, typer.Option("--scale", "-s", help="Of an .onnx file: 2, 3 or 4.")] = 2,
+    min_shape: MinShape = None,
+    opt_shape: OptShape = None,
+    max_shape: MaxShape = None,
+    opt_level: OptLevel = None,
+    workspace: Workspace = None,
+    rebuild: Rebuild = False,
+) -> None:
+    """Build an engine of an exported model for this machine's GPU.
+
+    For a model that was exported elsewhere and copied here; ramedge export builds one itself.
+    """
+    from ramedge.cli.engine_build import build_engine, check_engine_options
+    from ramedge.runtimes.select import best_flavour
+
+    if runtime is EngineChoice.auto:
+        flavour, reason = best_flavour()
+        if flavour is None:
+            raise RuntimeUnavailableError(f"No engine can be built here: {reason}.")
+        name = flavour.name
+    else:
+        name = runtime.value
+    shapes = ShapeOptions(min_shape, opt_shape, max_shape, opt_level, workspace)
+    check_engine_options(name, shapes)
+    build_engine(model, name, precision.value, shapes, scale, rebuild)
 
 
 @engines.command()

@@ -1,0 +1,167 @@
+"""What is exported: a network's FP32 graphs, from the shipped model or from weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ramedge.errors import MissingExtraError, UsageError
+from ramedge.export.artifact import load_artifact
+from ramedge.gate import Images, Network
+from ramedge.machine import has_torch
+from ramedge.network.header import read_header
+from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.statistics import ChannelExcitation, load_excitation
+from ramedge.weights import shipped_artifact, shipped_precisions, shipped_weights
+
+PYTORCH, SHIPPED = "PyTorch", "the shipped FP32 model"
+"""What an export is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSource:
+    """A network of one scale.
+
+    Attributes:
+        network: its short name.
+        scale: 2, 3 or 4.
+        receptive_field: radius in low-resolution pixels.
+        weights: SHA-256 of the weights file.
+        frame: FP32 graph of the kind `frame`.
+        tile: FP32 graph of the kind `tile`; `None` where the network has none.
+        excitation: what turns the frame's variance into attention, with `tile`.
+        reference: what exports have to agree with.
+        compared_with: its name, `PYTORCH` or `SHIPPED`.
+    """
+
+    network: str
+    scale: int
+    receptive_field: int
+    weights: str
+    frame: onnx.ModelProto
+    tile: onnx.ModelProto | None
+    excitation: ChannelExcitation | None
+    reference: Network
+    compared_with: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedGraphs:
+    """Graphs with int8 in them, and what was found when they were made.
+
+    Attributes:
+        frame, tile: FP32 around int8.
+        record: how they were calibrated.
+        gate: what they lose and how fast they are.
+    """
+
+    frame: onnx.ModelProto
+    tile: onnx.ModelProto | None
+    record: Mapping[str, Any]
+    gate: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_source(weights: Path | None, scale: int) -> NetworkSource:
+    """The network of a weights file; the shipped one where `None`, which needs no PyTorch.
+
+    Raises:
+        UsageError: it has no such scale.
+        WeightsError: it cannot be loaded.
+        MissingExtraError: PyTorch, or what it exports with, is not installed.
+    """
+    return _open_shipped(scale) if weights is None else _open_weights(weights, scale)
+
+
+def shipped_int8(scale: int) -> QuantizedGraphs:
+    """The shipped INT8 graphs of a scale.
+
+    Raises:
+        UsageError: none are shipped.
+        WeightsError: they are damaged.
+    """
+    if "int8" not in shipped_precisions(scale):
+        raise UsageError(
+            f"No INT8 model is shipped for ×{scale}. Make one from your photos with --calibration "
+            "DIR."
+        )
+    artifact = load_artifact(shipped_artifact(scale, "int8"))
+    gate = {name: artifact.manifest.gate[name] for name in ("truth", "speed")}
+    tile = None if artifact.tile is None else onnx.load(artifact.tile)
+    return QuantizedGraphs(onnx.load(artifact.model), tile, artifact.manifest.int8, gate)
+
+
+def _open_shipped(scale: int) -> NetworkSource:
+    artifact = load_artifact(shipped_artifact(scale, "fp32"))
+    manifest = artifact.manifest
+    if not has_torch():
+        reference: Network = OpenVinoRuntime(artifact.model, scale, "fp32").infer_float
+        compared_with = SHIPPED
+    else:
+        reference = _torch_reference(shipped_weights(scale), scale)
+        compared_with = PYTORCH
+    return NetworkSource(
+        network=manifest.network,
+        scale=scale,
+        receptive_field=manifest.receptive_field,
+        weights=manifest.weights,
+        frame=onnx.load(artifact.model),
+        tile=None if artifact.tile is None else onnx.load(artifact.tile),
+        excitation=None if artifact.excitation is None else load_excitation(artifact.excitation),
+        reference=_remembering(reference),
+        compared_with=compared_with,
+    )
+
+
+def _remembering(network: Network) -> Network:
+    """The same, but each picture once: several graphs are compared on the same ones."""
+    outputs: dict[bytes, Images] = {}
+
+    def run(images: Images) -> Images:
+        key = images.tobytes()
+        if key not in outputs:
+            outputs[key] = network(images)
+        return outputs[key]
+
+    return run
+
+
+def _torch_reference(weights: Path, scale: int) -> Network:
+    from ramedge.network.weights import load_weights
+    from ramedge.runtimes.torch import TorchRuntime
+
+    network = load_weights(weights).network.take(scale)
+    return TorchRuntime(network, "fp32", "cpu").infer_float
+
+
+def _open_weights(path: Path, scale: int) -> NetworkSource:
+    read_header(path)  # what is no weights file needs no torch to be told so
+    try:
+        from ramedge.export.onnx import network_graph
+        from ramedge.network.tiled import excitation_of
+        from ramedge.network.weights import load_weights
+        from ramedge.runtimes.torch import TorchRuntime
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError(
+            missing.name or "torch", "export", "Export of your own weights"
+        ) from None
+    loaded = load_weights(path)
+    if scale not in loaded.config.scales:
+        have = ", ".join(f"×{known}" for known in loaded.config.scales)
+        raise UsageError(f"{path} has weights for {have}, not for ×{scale}: use --scale.")
+    network = loaded.network.take(scale)
+    has_tiles = network.config.attention == "ram"
+    return NetworkSource(
+        network=loaded.config.name,
+        scale=scale,
+        receptive_field=loaded.config.receptive_field(scale),
+        weights=loaded.digest,
+        frame=network_graph(network, "frame"),
+        tile=network_graph(network, "tile") if has_tiles else None,
+        excitation=excitation_of(network) if has_tiles else None,
+        reference=_remembering(TorchRuntime(network, "fp32", "cpu").infer_float),
+        compared_with=PYTORCH,
+    )

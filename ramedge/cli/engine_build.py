@@ -1,0 +1,133 @@
+"""Building an engine of an exported model into the user's cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ramedge.cli import console
+from ramedge.cli.engine_options import ShapeOptions
+from ramedge.errors import RuntimeUnavailableError, UsageError
+from ramedge.export.artifact import is_artifact, load_artifact
+from ramedge.export.engine import Engine, EngineRequest, check_buildable, get_engine
+from ramedge.export.engine_gate import check_engine
+from ramedge.export.engines import EngineCache
+from ramedge.export.tensorrt import BuildSettings
+from ramedge.runtimes.cuda import open_cuda
+from ramedge.runtimes.flavour import FLAVOURS, Flavour, FlavourName
+from ramedge.runtimes.select import PrecisionName, engine_precision
+
+
+def check_engine_options(runtime: FlavourName, options: ShapeOptions) -> None:
+    """Refuse, before any work, what cannot be built here.
+
+    Raises:
+        UsageError: the options make no sense.
+        RuntimeUnavailableError: the library or the GPU is missing.
+    """
+    check_buildable(FLAVOURS[runtime], options.settings())
+
+
+def build_engine(
+    model: Path,
+    runtime: FlavourName,
+    precision: PrecisionName,
+    options: ShapeOptions,
+    scale: int = 2,
+    rebuild: bool = False,
+) -> None:
+    """Build an engine, or find it in the cache, check it on the GPU, and say what it is.
+
+    Args:
+        model: an artifact with ONNX graphs, or an ONNX file.
+        runtime: which of the two libraries.
+        precision: `auto` is the artifact's own, FP16 for an ONNX file.
+        options: shapes and effort.
+        scale: of an ONNX file.
+        rebuild: whatever the cache holds.
+
+    Raises:
+        RamedgeError: see `ramedge.export.engine.get_engine`.
+    """
+    settings = options.settings()
+    flavour = FLAVOURS[runtime]
+    cache = EngineCache()
+    request = _request(model, precision, scale, settings, flavour)
+    with console.progress_bar() as bar:
+        task = bar.add_task("Building", total=100, info="")
+
+        def show(share: float, phase: str) -> None:
+            bar.update(task, completed=round(100 * share), info=phase[:40])
+
+        try:
+            engine = get_engine(request, cache, rebuild, console.notice, show)
+        except MemoryError as error:
+            raise RuntimeUnavailableError(str(error)) from None
+    _report(engine)
+    _gate(engine, request.model, cache)
+
+
+def _request(
+    model: Path, precision: PrecisionName, scale: int, settings: BuildSettings, flavour: Flavour
+) -> EngineRequest:
+    if model.suffix.lower() == ".onnx":
+        chosen = "fp16" if precision == "auto" else precision
+        return EngineRequest(model, model.stem, scale, chosen, flavour, settings=settings)
+    if not is_artifact(model):
+        raise UsageError(
+            f"{model} is no exported model: name the folder that ramedge export made, or an .onnx "
+            "file."
+        )
+    artifact = load_artifact(model)
+    manifest = artifact.manifest
+    if not artifact.is_onnx:
+        raise UsageError(
+            f"{model} is for {manifest.runtime}: engines are built from ONNX, export it with "
+            f"--runtime {flavour.name} or --runtime onnx."
+        )
+    return EngineRequest(
+        model=artifact.model,
+        network=manifest.network,
+        scale=manifest.scale,
+        precision=engine_precision(artifact, precision),
+        flavour=flavour,
+        settings=settings,
+        gate=manifest.gate,
+    )
+
+
+def _gate(engine: Engine, model: Path, cache: EngineCache) -> None:
+    if engine.record.key.gpu == "none":
+        console.notice(
+            "Built without a GPU: the ONNX file passed the gate, the engine itself has not run."
+        )
+        return
+    if isinstance(engine.record.gate.get("engine"), str):
+        cuda = open_cuda()
+        record = check_engine(engine, model, cache, cuda)
+        cuda.close()
+        found = record.gate["engine"]
+        console.stdout.print(f"Agrees with its ONNX file to {found['psnr']:.1f} dB in 8 bits")
+
+
+def _report(engine: Engine) -> None:
+    key, record = engine.record.key, engine.record
+    how = (
+        f"from the cache in {engine.seconds:.2f} s"
+        if engine.cached
+        else f"built in {record.seconds:.1f} s"
+    )
+    where = "without a GPU" if key.gpu == "none" else f"for {key.gpu} ({key.compute_capability})"
+    console.stdout.print(
+        f"{key.network} ×{key.scale} {key.precision} for {key.flavour} {key.version}, "
+        f"{'/'.join(key.shapes)}, {where}: {how}, {record.size / 1e6:.1f} MB"
+    )
+    convolutions = {
+        name.split()[1]: count
+        for name, count in record.layers.items()
+        if name.startswith("CONVOLUTION ")
+    }
+    counted = ", ".join(f"{count} give {kind}" for kind, count in convolutions.items())
+    quantized = record.layers.get("QUANTIZE INT8", 0)
+    more = f", {quantized} of their inputs are quantized to INT8" if quantized else ""
+    console.stdout.print(f"Convolutions: {counted}{more}")
+    console.stdout.print(f"Engine: {engine.path} (SHA-256 {record.sha256[:16]}…)", markup=False)
