@@ -95,22 +95,33 @@ def external_files(model: Path) -> tuple[Path, ...]:
     Raises:
         WeightsError: it is not an ONNX file, or names a file elsewhere.
     """
+    names = {entry["location"] for entry in _external_entries(model)}
+    for name in names:
+        if Path(name).name != name:
+            raise WeightsError(f"{model} has weights in {name}: they must stand beside it.")
+    return tuple(model.parent / name for name in sorted(names))
+
+
+def bytes_read(model: Path) -> int:
+    """Bytes of an ONNX file and of the weights beside it that it reads.
+
+    Raises:
+        WeightsError: it is not an ONNX file.
+    """
+    return model.stat().st_size + sum(int(entry["length"]) for entry in _external_entries(model))
+
+
+def _external_entries(model: Path) -> list[dict[str, str]]:
     try:
         graph = onnx.load(model, load_external_data=False).graph
     except Exception as error:  # protobuf's and onnx's errors share no public base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{model} is damaged or not an ONNX file: {reason}") from None
-    names = {
-        entry.value
+    return [
+        {"length": "0"} | {entry.key: entry.value for entry in tensor.external_data}
         for tensor in graph.initializer
         if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    for name in names:
-        if Path(name).name != name:
-            raise WeightsError(f"{model} has weights in {name}: they must stand beside it.")
-    return tuple(model.parent / name for name in sorted(names))
+    ]
 
 
 def _content(tensor: onnx.TensorProto) -> _Content:

@@ -90,11 +90,11 @@ def without_fp16(model: openvino.Model) -> openvino.Model:
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "Constant" and node.get_element_type().get_type_name() == "f16":
-            wide = ops.constant(node.get_data().astype(np.float32))
-            wide.set_friendly_name(node.get_friendly_name())
-            _replace(node, wide)
-        elif kind == "Convert" and _is_real(node.input(0)) and _is_real(node.output(0)):
+            _replace(node, ops.constant(node.get_data().astype(np.float32)))
+        elif kind == "Convert" and _is_real(node.output(0)):
             source = node.input_value(0)
+            if not _is_real(node.input(0)):  # of integers: int8 that is multiplied by its scale
+                source = ops.convert(source, "f32").output(0)
             source.get_tensor().add_names(node.output(0).get_names())
             for target in node.output(0).get_target_inputs():
                 target.replace_source_output(source)

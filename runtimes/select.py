@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RuntimeName = Literal["auto", "torch", "openvino", "tensorrt", "tensorrt-rtx"]
 PrecisionName = Literal["auto", "fp32", "fp16", "int8"]
 DEFAULT_SCALE = 2
+_CUDA = frozenset({"CUDA", "CUDA:0"})
 _LOG = logging.getLogger("ramedge")
 
 
@@ -142,14 +143,37 @@ def _precision_of(artifact: Artifact, settings: RuntimeSettings) -> str:
 
 
 def _engine_flavour(settings: RuntimeSettings) -> tuple[Flavour | None, str]:
-    """Which of TensorRT and TensorRT-RTX runs the model, if any, and why."""
+    """Which of TensorRT and TensorRT-RTX runs the model, if any, and why.
+
+    Raises:
+        UsageError: the runtime that was asked for does not run on the device.
+        RuntimeUnavailableError: nothing here runs on the GPU that was asked for.
+    """
+    on_gpu = settings.device.upper() in _CUDA
     if settings.runtime in FLAVOURS:
-        return FLAVOURS[settings.runtime], "asked for"
+        chosen = FLAVOURS[settings.runtime]
+        if not on_gpu and settings.device != "auto":
+            raise UsageError(
+                f"{chosen.title} runs on an NVIDIA GPU, not on {settings.device}: leave --device "
+                "out, or use --runtime openvino."
+            )
+        return chosen, "asked for"
     if settings.runtime == "openvino":
+        if on_gpu:
+            raise UsageError(
+                f"OpenVINO does not run on {settings.device}: leave --device out, or use --runtime "
+                "tensorrt or torch."
+            )
         return None, "asked for"
-    if settings.device.upper() not in {"AUTO", "CUDA", "CUDA:0"}:
+    if not on_gpu and settings.device != "auto":
         return None, f"the device {settings.device} was asked for"
-    return best_flavour()
+    best, reason = best_flavour()
+    if on_gpu and best is None:
+        raise RuntimeUnavailableError(
+            f"No TensorRT for --device {settings.device}: {reason}. Leave --device out for the "
+            "CPU, or use --runtime torch."
+        )
+    return best, reason
 
 
 def best_flavour() -> tuple[Flavour | None, str]:

@@ -31,8 +31,8 @@ class TorchRuntime(Runtime):
         Raises:
             RuntimeUnavailableError: no such device.
         """
-        name = device
-        if device == "auto":
+        name = device.lower()
+        if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._device = torch.device(name)

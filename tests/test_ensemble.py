@@ -71,7 +71,7 @@ def test_other_scales(multi_weights: Path, photo: np.ndarray, scale: int) -> Non
 def test_the_shipped_model_on_openvino(photo: np.ndarray) -> None:
     from ramedge.weights import shipped_weights
 
-    network = load_weights(shipped_weights(2)).network
+    network = load_weights(shipped_weights(2)).network.take(2)
     with Upscaler(RuntimeSettings(precision="fp32"), ensemble=True) as upscaler:
         got = upscaler.upscale(photo)
         assert upscaler.reason.endswith("mean over 8 flips and turns")

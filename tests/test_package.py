@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import ramedge
+from ramedge.weights import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,10 +41,6 @@ def test_every_package_on_disk_is_in_the_wheel() -> None:
     assert set(table()["packages"]) == on_disk
 
 
-LEFT_OUT = {"srram_r10c64_x234.safetensors"}
-"""To train on from, not to run: each scale of it ships by itself."""
-
-
 def test_every_data_file_on_disk_is_in_the_wheel() -> None:
     patterns = table()["package-data"]
     assert "benchmarks.txt" in {p.name for p in (ROOT / "calibration").glob("*.txt")}
@@ -55,7 +52,17 @@ def test_every_data_file_on_disk_is_in_the_wheel() -> None:
             p for p in base.rglob("*")
             if p.is_file() and p.suffix not in {".py", ".pyc"} and ".partial" not in p.name
         }  # fmt: skip
-        assert matched == data - {base / name for name in LEFT_OUT}
+        assert matched == data
+
+
+def test_a_clone_is_small() -> None:
+    """What is tracked is at most 28 MiB: every clone and every small device pays for it."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("no git checkout")
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    size = sum(path.lstat().st_size for path in paths if path.is_symlink() or path.is_file())
+    assert 0 < size <= 28 * 2**20
 
 
 @pytest.mark.parametrize("name", ["export", "runtimes", "calibration"])
@@ -100,11 +107,15 @@ def test_upscaling_needs_no_torch(tmp_path: Path) -> None:
     ("arguments", "extra"),
     [
         (("train", "--data", ".", "--steps", "1"), "train"),
-        (("export", "-o", "out"), "export"),
+        (("export", "-o", "out", "--weights", str(WEIGHTS)), "export"),
+        (("export", "-o", "out", "-p", "int8", "--calibration", "."), "export"),
         (("upscale", "x.png", "--runtime", "torch"), "export"),
     ],
 )
-def test_a_missing_extra_is_one_line_that_says_how(arguments: tuple[str, ...], extra: str) -> None:
+def test_a_missing_extra_is_one_line_that_says_how(
+    arguments: tuple[str, ...], extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = command(*arguments)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr

@@ -185,12 +185,16 @@ class _Session:
 
 
 def _bytes_on_disk(source: Path) -> int:
-    if source.is_file():
-        return source.stat().st_size
-    from ramedge.export.artifact import load_artifact
+    from ramedge.export.artifact import is_artifact, load_artifact
+    from ramedge.export.storage import bytes_read
 
-    model = load_artifact(source).model  # an .xml has its weights in a .bin beside it
-    return sum(file.stat().st_size for file in source.glob(f"{model.stem}.*"))
+    if not is_artifact(source):
+        return source.stat().st_size
+    artifact = load_artifact(source)
+    if artifact.is_onnx:
+        return bytes_read(artifact.model)
+    # An .xml has its weights in a .bin beside it.
+    return sum(file.stat().st_size for file in artifact.folder.glob(f"{artifact.model.stem}.*"))
 
 
 @contextmanager

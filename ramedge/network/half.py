@@ -15,9 +15,8 @@ from ramedge.network.srram import SRRAM
 def to_half(network: SRRAM) -> SRRAM:
     """A copy of the network that computes in FP16 wherever FP16 is enough.
 
-    Every convolution over features is FP16. The variance, the two layers behind it, the
-    mean shift, the image-space skip branch and the output stay FP32: they overflow or lose what 8 bits
-    can show.
+    Every convolution over features is FP16. The variance, the two layers behind it, the mean shift,
+    the image-space skip branch and the output stay FP32: they overflow or lose what 8 bits show.
     """
     half = copy.deepcopy(network)
     keep = {

@@ -23,7 +23,7 @@ from ramedge.runtimes.flavour import TENSORRT
 from ramedge.runtimes.select import RuntimeSettings
 from ramedge.samples import sample_clip
 from ramedge.upscale import Upscaler
-from ramedge.weights import shipped_artifact, shipped_weights
+from ramedge.weights import shipped_artifact
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -98,9 +98,9 @@ def test_the_reference_is_pytorch_with_the_same_weights(
 
 def test_weights_run_in_pytorch_and_exports_in_openvino(small_weights: Path) -> None:
     assert titles(models=(small_weights,)) == [f"PyTorch fp32 {small_weights.name}"]
-    folder = shipped_artifact(3, "fp16")
+    folder = shipped_artifact(3, "fp32")
     (first, *_) = chosen_engines(BenchSettings(models=(folder,)))
-    assert (first.runtime, first.scale, first.exported) == ("openvino", 3, "fp16")
+    assert (first.runtime, first.scale, first.exported) == ("openvino", 3, "fp32")
     with pytest.raises(UsageError, match="for ×3"):
         chosen_engines(BenchSettings(models=(folder,), scales=(2,)))
 
@@ -180,7 +180,7 @@ def test_a_ceiling_is_measured_in_the_runtime(
         (("--input", __file__), "not a readable video"),
         (("--input", __file__, "--size", "8x8"), "leave --size out"),
         (("--model", "none"), "No such model"),
-        (("--model", shipped_weights(2), "--scale", "3"), "for ×2, not for ×3"),
+        (("--model", shipped_artifact(2, "fp32"), "--scale", "3"), "is for ×2"),
         (("--json", "x.txt"), "must end with .json"),
         (("--html", "x.json"), "must end with .html"),
         (("--size", "20000x20000"), "smaller --size"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,9 @@ from ramedge.bench.rounds import Lane, run_rounds
 from ramedge.bench.settings import BenchSettings, Engine, Size
 from ramedge.bench.worker import Worker
 from ramedge.errors import RuntimeUnavailableError
-from ramedge.export.artifact import load_artifact, write_manifest
+from ramedge.export.artifact import MANIFEST_NAME, load_artifact, write_manifest
+from ramedge.export.model import ExportSettings, export_model
 from ramedge.files import file_digest
-from ramedge.weights import shipped_artifact
 
 QUICK = ("--seconds", "0.5", "--warmup", "1", "--iterations", "4")
 
@@ -30,7 +29,7 @@ QUICK = ("--seconds", "0.5", "--warmup", "1", "--iterations", "4")
 def tinted(tmp_path: Path) -> Path:
     """The shipped model with 2/255 added to red, its manifest hashed anew."""
     folder = tmp_path / "tinted"
-    shutil.copytree(shipped_artifact(2, "fp32"), folder)
+    export_model(ExportSettings(folder, runtime="onnx"))
     manifest = load_artifact(folder).manifest
     path = folder / manifest.model
     model = onnx.load(path)
@@ -42,7 +41,7 @@ def tinted(tmp_path: Path) -> Path:
     model.graph.node.append(helper.make_node("Add", ["untinted", "tint"], [output.name]))
     onnx.save(model, path)
     files = dict(manifest.files) | {path.name: file_digest(path)}
-    write_manifest(folder, replace(manifest, files=files))
+    write_manifest(folder / MANIFEST_NAME, replace(manifest, files=files))
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -111,9 +112,14 @@ def test_options_that_make_no_sense_are_one_line(ramedge, arguments: tuple, word
 
 
 @needs_rtx
-def test_an_engine_is_built_then_found_then_listed_then_pruned(ramedge, cache_home: Path) -> None:
-    command = ("export", "--runtime", "tensorrt-rtx", "-p", "fp16", "--max-shape", "720x1280")
-    first, second = ramedge(*command), ramedge(*command)
+def test_an_engine_is_built_then_found_then_listed_then_pruned(
+    ramedge, cache_home: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    command = (
+        "export", "--runtime", "tensorrt-rtx", "-p", "fp16", "--max-shape", "720x1280", "-o", model,
+    )  # fmt: skip
+    first, second = ramedge(*command), ramedge(*command, "-y")
     assert (first.code, second.code) == (0, 0), first.err
     assert "built in" in first.out
     assert "from the cache" in second.out
@@ -133,7 +139,7 @@ def test_an_engine_is_built_then_found_then_listed_then_pruned(ramedge, cache_ho
     assert "hash differs" in ended.error
     (cache_home / "lonely.json").write_text("{}")
     assert "1 more cannot be read" in ramedge("engines", "list").err
-    third = ramedge(*command)
+    third = ramedge(*command, "-y")
     assert "refused" in third.err
     assert "built in" in third.out
     assert "1 left" in ramedge("engines", "prune").out
@@ -162,5 +168,82 @@ def test_weights_become_onnx_and_then_an_engine(
     assert (tmp_path / "model" / "manifest.json").is_file()
     again = ramedge("export", "--runtime", "tensorrt-rtx", "-m", tmp_path / "model")
     assert "from the cache" in again.out
-    wrong = ramedge("export", "--runtime", "tensorrt-rtx", "-p", "fp16", "-m", tmp_path / "model")
-    assert "--precision fp32" in wrong.error
+    half = ramedge("export", "--runtime", "tensorrt-rtx", "-p", "fp16", "-m", tmp_path / "model")
+    assert "fp16 for tensorrt-rtx" in half.out
+    wrong = ramedge("export", "--runtime", "tensorrt-rtx", "-p", "int8", "-m", tmp_path / "model")
+    assert "engines of it compute in fp32 and fp16" in wrong.error
+    ended = ramedge("export", "--runtime", "openvino", "-m", tmp_path / "model")
+    assert (ended.code, "exported model already" in ended.error) == (2, True)
+
+
+@needs_rtx
+def test_a_copied_artifact_gets_its_engine_on_another_machine(ramedge, tmp_path: Path) -> None:
+    exported = ramedge("export", "-p", "fp16", "--runtime", "onnx", "-o", tmp_path / "model")
+    assert exported.code == 0, exported.err
+    shutil.copytree(tmp_path / "model", tmp_path / "copied")
+    command = ("engines", "build", tmp_path / "copied", "--runtime", "tensorrt-rtx")
+    first, second = ramedge(*command), ramedge(*command)
+    assert (first.code, second.code) == (0, 0), first.err
+    assert "fp16 for tensorrt-rtx" in first.out
+    assert "from the cache" in second.out
+    ended = ramedge("engines", "build", tmp_path, "--runtime", "tensorrt-rtx")
+    assert (ended.code, "not an exported model" in ended.error) == (2, True)
+    ended = ramedge("engines", "build", tmp_path / "x.png", "--runtime", "tensorrt-rtx")
+    assert (ended.code, "is no exported model" in ended.error) == (2, True)
+
+
+def test_without_a_gpu_no_engine_is_chosen(ramedge, tmp_path: Path) -> None:
+    with driver_modules(None, name=""):
+        ended = ramedge("engines", "build", tmp_path)
+    assert ended.code == 1
+    assert "No engine can be built here" in ended.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--runtime", "tensorrt-rtx", "--device", "CPU"), "use --runtime openvino"),
+        (("--runtime", "openvino", "--device", "cuda"), "use --runtime tensorrt or torch"),
+        (("--device", "cuda:0", "--precision", "fp16"), "Leave --device out"),
+        (("--device", "NPU7", "--precision", "fp16"), "choose among"),
+        (("--runtime", "torch", "--device", "cuda:7"), "try --device cpu"),
+    ],
+)
+def test_devices_that_cannot_be_say_what_can(
+    ramedge, picture: Path, arguments: tuple, words: str
+) -> None:
+    with driver_modules(None, name=""):
+        ended = ramedge("upscale", picture, *arguments)
+    assert ended.code in {1, 2}
+    assert words in ended.error
+
+
+def test_export_says_what_it_is_for_and_why(
+    ramedge, no_tensorrt: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = ramedge("export", "--precision", "fp16")
+    assert ended.code == 0, ended.err
+    assert "Exporting for OpenVINO: TensorRT is not installed." in ended.err
+    assert "Model: srram_x2_fp16_openvino" in ended.out
+    assert (tmp_path / "srram_x2_fp16_openvino" / "manifest.json").is_file()
+
+
+def test_on_a_gpu_export_makes_a_folder_and_an_engine_that_upscale_uses(
+    ramedge, cache_home: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = FakeGpu()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(gpu))
+    monkeypatch.setattr("ramedge.runtimes.flavour.Flavour.installed", lambda self: True)
+    with driver_modules(gpu, name="cuda-python"):
+        ended = ramedge("export", "--precision", "fp16")
+        assert ended.code == 0, ended.err
+        assert "Exporting for TensorRT: there is an NVIDIA GPU." in ended.err
+        assert "Model: srram_x2_fp16_tensorrt" in ended.out
+        (plan,) = cache_home.glob("*.engine")
+        built = plan.stat().st_mtime_ns
+        ended = ramedge("upscale", picture, "--model", "srram_x2_fp16_tensorrt")
+        assert ended.code == 0, ended.err
+        assert "on tensorrt (Fake GPU" in ended.err
+    assert [path.stat().st_mtime_ns for path in cache_home.glob("*.engine")] == [built]

@@ -491,7 +491,10 @@ def test_a_run_folder_that_is_a_file_is_said_before_any_training(
     ("arguments", "words"),
     [
         (("bench", "--compare", "a.json", "b.json", "--size", "3x3"), "leave the other options"),
-        (("export", "--runtime", "tensorrt-rtx", "-o", "engines"), "leave -o out"),
+        (
+            ("export", "--runtime", "tensorrt-rtx", "-m", "model.onnx", "-o", "engines"),
+            "leave -o, --calibration and --report out",
+        ),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(ramedge, arguments: tuple, words: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ramedge.errors import RuntimeUnavailableError
+from ramedge.export.artifact import load_artifact
 from ramedge.export.engine import EngineRequest, get_engine
 from ramedge.export.engine_gate import check_engine
 from ramedge.export.engines import EngineCache
@@ -52,11 +53,9 @@ def flavour(request: pytest.FixtureRequest) -> Flavour:
 
 
 def request_for(precision: str, flavour: Flavour) -> EngineRequest:
-    folder = shipped_artifact(2, precision)
-    if not folder.is_dir():
-        pytest.skip(f"no {precision} model is shipped")
+    exported = "int8" if precision == "int8" else "fp32"
     return EngineRequest(
-        folder / "model.onnx", "srram_r10c64", 2, precision, flavour,  # type: ignore[arg-type]
+        load_artifact(shipped_artifact(2, exported)).model, "srram_r10c64", 2, precision, flavour,  # type: ignore[arg-type]
         settings=SETTINGS,
     )  # fmt: skip
 

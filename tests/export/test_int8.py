@@ -100,19 +100,17 @@ def test_the_artifact_is_int8_and_says_how(exported: Path, pictures: Path) -> No
     checked = set(manifest.gate["truth"]["photos"]) - set(gate_photos())
     assert checked <= set(names)
     assert manifest.gate["speed"]["speedup"] == pytest.approx(2.0)
-    assert manifest.gate["half"]["psnr"] >= 45
-    for model in (artifact.model, artifact.gpu_model, exported / manifest.tile):
+    for model in (artifact.model, exported / manifest.tile):
         audit_file(model)
         assert b"QuantizeLinear" in model.read_bytes()
 
 
-def test_gpus_get_fp16_around_it(exported: Path) -> None:
-    artifact = load_artifact(exported)
-    half = onnx.load(artifact.gpu_model)
-    kinds = {tensor.data_type for tensor in half.graph.initializer}
-    assert {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16} <= kinds
-    plain = {tensor.data_type for tensor in onnx.load(artifact.model).graph.initializer}
-    assert onnx.TensorProto.FLOAT16 not in plain
+def test_it_is_in_fp32_around_int8(exported: Path) -> None:
+    """Engines make FP16 of it when they are built: `ramedge.export.half`."""
+    model = onnx.load(load_artifact(exported).model)
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds
+    assert onnx.TensorProto.FLOAT16 not in kinds
 
 
 def test_onnx_runtime_and_openvino_make_one_picture_of_it(exported: Path) -> None:
@@ -257,10 +255,6 @@ def test_the_command_line_exports_int8(
         (
             ["--precision", "int8", "--calibration", ".", "--calibration-frames", 3],
             "at least 16 pictures: raise --calibration-frames",
-        ),
-        (
-            ["--precision", "int8", "--calibration", ".", "--runtime", "tensorrt"],
-            "calibrate with --runtime onnx",
         ),
         (
             ["--precision", "int8", "--calibration", ".", "--report", "there.md"],
