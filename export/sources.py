@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from ramedge.weights import shipped_artifact, shipped_precisions, shipped_weight
 
 PYTORCH, SHIPPED = "PyTorch", "the shipped FP32 model"
 """What an export is compared with."""
+_OWN = "Export of your own weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,19 @@ class QuantizedGraphs:
     tile: onnx.ModelProto | None
     record: Mapping[str, Any]
     gate: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_installed(own_weights: bool, calibrates: bool) -> None:
+    """Refuse, before any work, an export that needs what is not installed.
+
+    Raises:
+        MissingExtraError: own weights need PyTorch and its exporter, a calibration ONNX Runtime.
+    """
+    needed = [("torch", _OWN), ("onnxscript", _OWN), ("onnxsim", _OWN)] if own_weights else []
+    needed += [("onnxruntime", "A calibration")] if calibrates else []
+    for package, purpose in needed:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "export", purpose)
 
 
 def open_source(weights: Path | None, scale: int) -> NetworkSource:
@@ -139,15 +154,12 @@ def _torch_reference(weights: Path, scale: int) -> Network:
 
 def _open_weights(path: Path, scale: int) -> NetworkSource:
     read_header(path)  # what is no weights file needs no torch to be told so
-    try:
-        from ramedge.export.onnx import network_graph
-        from ramedge.network.tiled import excitation_of
-        from ramedge.network.weights import load_weights
-        from ramedge.runtimes.torch import TorchRuntime
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError(
-            missing.name or "torch", "export", "Export of your own weights"
-        ) from None
+    check_installed(own_weights=True, calibrates=False)
+    from ramedge.export.onnx import network_graph
+    from ramedge.network.tiled import excitation_of
+    from ramedge.network.weights import load_weights
+    from ramedge.runtimes.torch import TorchRuntime
+
     loaded = load_weights(path)
     if scale not in loaded.config.scales:
         have = ", ".join(f"×{known}" for known in loaded.config.scales)

@@ -108,7 +108,7 @@ def test_upscaling_needs_no_torch(tmp_path: Path) -> None:
     [
         (("train", "--data", ".", "--steps", "1"), "train"),
         (("export", "-o", "out", "--weights", str(WEIGHTS)), "export"),
-        (("export", "-o", "out", "-p", "int8", "--calibration", "."), "export"),
+        (("export", "-p", "int8", "--calibration", "."), "export"),
         (("upscale", "x.png", "--runtime", "torch"), "export"),
     ],
 )

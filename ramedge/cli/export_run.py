@@ -17,7 +17,8 @@ from ramedge.export.artifact import Artifact, is_artifact
 from ramedge.export.int8 import Int8Settings
 from ramedge.export.int8_report import picture_of, write_report
 from ramedge.export.model import ExportSettings, Precision, Target, export_model
-from ramedge.runtimes.flavour import FlavourName
+from ramedge.export.sources import check_installed
+from ramedge.runtimes.flavour import FLAVOURS, FlavourName
 from ramedge.runtimes.select import best_flavour
 from ramedge.worth import Budget
 
@@ -64,6 +65,9 @@ def run_export(options: ExportOptions) -> None:
             f"tensorrt-rtx; this export is for {target} ({reason})."
         )
     _check(options)
+    if options.runtime == "auto":
+        title = FLAVOURS[engine].title if engine is not None else "OpenVINO"
+        console.stderr.print(f"Exporting for {title}: {reason}.", markup=False)
     int8 = None
     if options.calibration:
         calibration = CalibrationSettings(options.calibration, frames=options.frames)
@@ -100,14 +104,11 @@ def run_export(options: ExportOptions) -> None:
 
 
 def _choose_target(runtime: Target | Literal["auto"]) -> tuple[Target, str]:
-    """What to export for, and why; said where it was not asked for."""
+    """What to export for, and why."""
     if runtime != "auto":
         return runtime, "asked for"
     flavour, reason = best_flavour()
-    target: Target = "openvino" if flavour is None else flavour.name
-    title = "OpenVINO" if flavour is None else flavour.title
-    console.stderr.print(f"Exporting for {title}: {reason}.", markup=False)
-    return target, reason
+    return ("openvino" if flavour is None else flavour.name), reason
 
 
 def _engine_of(target: Target) -> FlavourName | None:
@@ -132,6 +133,7 @@ def _check(options: ExportOptions) -> None:
         raise UsageError("--calibration is for --precision int8.")
     if options.report is not None:
         _check_report(options.report, is_int8, options.overwrite)
+    check_installed(weights is not None, bool(options.calibration))
 
 
 def _check_engine_alone(weights: Path, options: ExportOptions) -> None:
