@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ from bench_fixtures import pictures, result, row  # noqa: F401  # fixtures
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
-from small_networks import make_network
 
 from ramedge.cli.entry import main
 from ramedge.network.config import NetworkConfig
-from ramedge.network.srram import SRRAM
-from ramedge.network.weights import save_weights
 from ramedge.samples import PHOTOS, sample_photo
+
+if TYPE_CHECKING:
+    from ramedge.network.srram import SRRAM
 
 # Examples take as long as a shared machine lets them.
 settings.register_profile("ramedge", deadline=None, max_examples=60)
@@ -34,11 +35,15 @@ def small_config() -> NetworkConfig:
 
 @pytest.fixture(scope="session")
 def small_network(small_config: NetworkConfig) -> SRRAM:
+    from small_networks import make_network
+
     return make_network(small_config)
 
 
 @pytest.fixture(scope="session")
 def small_weights(small_network: SRRAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from ramedge.network.weights import save_weights
+
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(small_network, path)
     return path
@@ -47,6 +52,10 @@ def small_weights(small_network: SRRAM, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def multi_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network of three scales."""
+    from small_networks import make_network
+
+    from ramedge.network.weights import save_weights
+
     config = NetworkConfig(blocks=2, channels=16, reduction=4, scales=(2, 3, 4))
     path = tmp_path_factory.mktemp("weights") / "multi.safetensors"
     save_weights(make_network(config), path)

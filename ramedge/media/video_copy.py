@@ -13,6 +13,7 @@ import av
 from av.stream import Disposition, Stream
 
 from ramedge.errors import InputError, UsageError
+from ramedge.media.pyav import tag_options
 from ramedge.media.video_reader import open_input
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def _codec_name(stream: Stream) -> str:
 def _fits(stream: Stream, muxer: str) -> bool:
     """Whether the container takes a copy of the stream: tried with a header in memory."""
     try:
-        with av.open(io.BytesIO(), "w", format=muxer) as trial:
+        with av.open(io.BytesIO(), "w", format=muxer, **tag_options()) as trial:
             target = trial.add_stream_from_template(stream, opaque=True)
             describe_alike(target, stream)
             trial.start_encoding()

@@ -129,19 +129,22 @@ def open_encoder(
 def _open(stream: VideoStream, settings: EncodingSettings) -> None:
     context = stream.codec_context
     wanted = dict(settings.options)
+    # Read before opening: a context that could not be opened has no codec, and PyAV 19 ends the
+    # process when it is asked for its name.
+    name = context.name
+    size = f"{context.pix_fmt} at {context.width}x{context.height}"
     try:
         context.open()
     except (av.FFmpegError, ValueError) as error:
         asked = f" with {' '.join(f'{k}={v}' for k, v in wanted.items())}" if wanted else ""
         raise UsageError(
-            f"The encoder {context.name} does not take {context.pix_fmt} at "
-            f"{context.width}x{context.height}{asked} "
+            f"The encoder {name} does not take {size}{asked} "
             f"({getattr(error, 'strerror', None) or error}): choose other -c, -e or --pix-fmt."
         ) from None
     if unknown := sorted(set(context.options) & set(wanted)):
         raise UsageError(
-            f"The encoder {context.name} has no option {', '.join(unknown)}; "
-            f"see `ffmpeg -h encoder={context.name}`."
+            f"The encoder {name} has no option {', '.join(unknown)}; "
+            f"see `ffmpeg -h encoder={name}`."
         )
 
 

@@ -19,6 +19,7 @@ from av.stream import Disposition
 
 from ramedge.errors import InputError, UsageError
 from ramedge.media.color import Color, ColorConverter, resolve_color
+from ramedge.media.pyav import tag_options
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -98,9 +99,7 @@ def open_input(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty.")
-        return av.open(
-            f"file:{path.resolve()}", "r", container_options=options, metadata_errors="replace"
-        )
+        return av.open(f"file:{path.resolve()}", "r", container_options=options, **tag_options())
     except PermissionError:
         raise InputError(f"{path} may not be read: check its permissions.") from None
     except (av.FFmpegError, ValueError, OSError) as error:

@@ -13,6 +13,7 @@ import av
 from ramedge.errors import InputError, OutputError
 from ramedge.files import atomic_path
 from ramedge.media.color import ColorConverter
+from ramedge.media.pyav import tag_options
 from ramedge.media.video_copy import StreamCopier, describe_alike
 from ramedge.media.video_encoding import EncodingSettings, OpenEncoder, muxer_for, open_encoder
 
@@ -74,7 +75,11 @@ class VideoWriter:
             with self._writing():
                 file = stack.enter_context(partial.open("wb", buffering=_WRITE_BUFFER))
             self._container: OutputContainer = av.open(
-                file, "w", format=self._muxer, container_options=self._muxer_options()
+                file,
+                "w",
+                format=self._muxer,
+                container_options=self._muxer_options(),
+                **tag_options(),
             )
             stack.callback(self._abandon, self._container)
             self._copier = StreamCopier(self._source.path, self._container, self._output)
