@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ramedge.errors import InputError
+from ramedge.errors import InputError, UnexpectedError
 from ramedge.evaluation import Evaluation, Failure, evaluate, set_name
 from ramedge.photos import find_photos
 from ramedge.upscale import Upscaler
@@ -67,9 +67,12 @@ def evaluate_sets(
 
             try:
                 evaluations.append(evaluate(folder, upscaler, report))
-            except InputError as error:
-                failed.append(Failure(f"{set_name(folder)} ×{upscaler.scale}", str(error)))
+            except (InputError, UnexpectedError) as error:
+                name = f"{set_name(folder)} ×{upscaler.scale}"
+                unexpected = isinstance(error, UnexpectedError)
+                failed.append(Failure(name, str(error), unexpected))
             before += count
     if not evaluations:
-        raise InputError(failed[0].error if failed else "Nothing to measure: give a folder.")
+        kind = UnexpectedError if any(one.unexpected for one in failed) else InputError
+        raise kind(failed[0].error if failed else "Nothing to measure: give a folder.")
     return Comparison(tuple(evaluations), tuple(failed))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib
 import platform
+import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
-from ramedge.errors import RamedgeError
+from ramedge.errors import DependencyError, RamedgeError
+from ramedge.failures import as_failure
 from ramedge.machine import cpu_flags, cpu_name, nvidia_gpus, usable_cores
 from ramedge.memory import available_bytes
+from ramedge.requirements import need_of, needs
 
 Status = Literal["ok", "missing", "broken"]
 
@@ -23,6 +27,18 @@ LEAST_DISK = 2 * 2**30
 """Free bytes below which a video of some minutes may not fit."""
 _ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "ffv1")
 _EXPORT_PACKAGES = ("onnxscript", "onnxsim", "onnxruntime")
+_NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "OpenVINO": "openvino",
+        "Upscaling": "openvino",
+        "Images": "pillow",
+        "Videos": "av",
+        "Upscaled picture": "pillow",
+        "Upscaled video": "av",
+    }
+)
+"""The package that most likely is at fault where a check fails."""
+_REQUIRED = frozenset({"Python", "Shipped models", *_NEEDS})
 _TEGRA = Path("/etc/nv_tegra_release")
 
 
@@ -62,25 +78,48 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Look at everything. Nothing is installed or changed."""
-    looks: tuple[Callable[[], Check], ...] = (
-        _python,
-        _processor,
-        _openvino,
-        _models,
-        _inference,
-        _images,
-        _videos,
-        _torch,
-        _export,
-        lambda: _tensorrt("tensorrt", "tensorrt"),
-        lambda: _tensorrt("tensorrt_rtx", "rtx"),
-        _gpu,
-        _cuda,
-        _jetpack,
-        _disk,
+    """Look at everything, and upscale a tiny picture and video in a temporary folder.
+
+    Nothing is installed or changed.
+    """
+    looks: tuple[tuple[str, Callable[[], Check]], ...] = (
+        ("Python", _python),
+        ("Packages", _packages),
+        ("Processor", _processor),
+        ("OpenVINO", _openvino),
+        ("Shipped models", _models),
+        ("Upscaling", _inference),
+        ("Images", _images),
+        ("Videos", _videos),
+        ("Upscaled picture", _upscaled_picture),
+        ("Upscaled video", _upscaled_video),
+        ("PyTorch", _torch),
+        ("Export", _export),
+        ("TensorRT", lambda: _tensorrt("tensorrt", "tensorrt")),
+        ("TensorRT-RTX", lambda: _tensorrt("tensorrt_rtx", "rtx")),
+        ("NVIDIA GPU", _gpu),
+        ("CUDA for engines", _cuda),
+        ("Jetson", _jetpack),
+        ("Disk and memory", _disk),
     )
-    return Diagnosis(tuple(look() for look in looks))
+    return Diagnosis(tuple(_check(name, look) for name, look in looks))
+
+
+def _check(name: str, look: Callable[[], Check]) -> Check:
+    """One line, also where looking itself fails: a package that cannot be imported, for one."""
+    try:
+        return look()
+    except Exception as error:
+        return _broken(name, error)
+
+
+def _broken(name: str, error: Exception) -> Check:
+    failure = as_failure(error, f"looking at {name}")
+    if isinstance(failure, DependencyError):
+        remedy = failure.install
+    else:
+        remedy = need_of(_NEEDS[name]).install if name in _NEEDS else ""
+    return Check(name, "broken", str(failure), remedy, required=name in _REQUIRED)
 
 
 def _python() -> Check:
@@ -93,18 +132,27 @@ def _python() -> Check:
     return Check("Python", "ok", version, required=True)
 
 
+def _packages() -> Check:
+    """Whether the installed packages are of versions that ramedge works with."""
+    found = [need for need in needs() if need.installed is not None]
+    outside = [need for need in found if need.outside]
+    if outside:
+        detail = ", ".join(f"{need.package} {need.installed}, needed is {need}" for need in outside)
+        remedy = "pip install " + " ".join(shlex.quote(str(need)) for need in outside)
+        return Check("Packages", "broken", detail, remedy)
+    detail = f"{len(found)} of versions that work" if found else "run from the source tree"
+    return Check("Packages", "ok", detail)
+
+
 def _processor() -> Check:
     flags = ", ".join(cpu_flags()) or "no vector instructions known of"
     return Check("Processor", "ok", f"{cpu_name()}, {usable_cores()} cores ({flags})")
 
 
 def _openvino() -> Check:
-    try:
-        from ramedge.runtimes.openvino import shared_core
+    from ramedge.runtimes.openvino import shared_core
 
-        devices = ", ".join(shared_core().available_devices)
-    except RamedgeError as error:
-        return Check("OpenVINO", "broken", str(error), _pip("openvino"), True)
+    devices = ", ".join(shared_core().available_devices)
     if not devices:
         return Check("OpenVINO", "broken", "sees no device", _pip("openvino"), True)
     return Check("OpenVINO", "ok", f"{metadata.version('openvino')} on {devices}", required=True)
@@ -128,14 +176,11 @@ def _models() -> Check:
 def _inference() -> Check:
     import numpy as np
 
-    try:
-        from ramedge.upscale import Upscaler
+    from ramedge.upscale import Upscaler
 
-        with Upscaler() as upscaler:
-            result = upscaler.upscale(np.full((8, 8, 3), 128, np.uint8))
-            reason, scale = upscaler.reason, upscaler.scale
-    except RamedgeError as error:
-        return Check("Upscaling", "broken", str(error), required=True)
+    with Upscaler() as upscaler:
+        result = upscaler.upscale(np.full((8, 8, 3), 128, np.uint8))
+        reason, scale = upscaler.reason, upscaler.scale
     # A grey picture stays grey: a broken build of the runtime would not manage that.
     if result.shape != (8 * scale, 8 * scale, 3) or abs(float(result.mean()) - 128) > 2:
         detail = f"a grey picture came out with a mean of {result.mean():.1f} instead of 128"
@@ -158,10 +203,8 @@ def _images() -> Check:
 
 
 def _videos() -> Check:
-    try:
-        import av
-    except ImportError as error:
-        return Check("Videos", "broken", f"PyAV: {error}", _pip("av"), True)
+    import av
+
     have = [name for name in _ENCODERS if _has_encoder(name)]
     lack = [name for name in _ENCODERS if name not in have]
     detail = f"PyAV {av.__version__}, encoders {', '.join(have) or 'none'}"
@@ -182,6 +225,20 @@ def _has_encoder(name: str) -> bool:
     except ValueError:  # av.codec.codec.UnknownCodecError is one
         return False
     return True
+
+
+def _upscaled_picture() -> Check:
+    from ramedge.trial import try_picture
+
+    try_picture()
+    return Check("Upscaled picture", "ok", "a PNG, from file to file", required=True)
+
+
+def _upscaled_video() -> Check:
+    from ramedge.trial import try_video
+
+    try_video()
+    return Check("Upscaled video", "ok", "two frames of H.264, from file to file", required=True)
 
 
 def _torch() -> Check:

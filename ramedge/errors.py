@@ -1,8 +1,8 @@
 """Every failure that ramedge expects, in one tree.
 
-The command line turns a `RamedgeError` into one line on stderr and its exit code;
-everything else is a bug and keeps its traceback. Messages say what is wrong and
-what the user can do about it.
+The command line turns a `RamedgeError` into one line on stderr and its exit code.
+Everything else is a bug: `ramedge.failures` makes an `UnexpectedError` of it and keeps its
+traceback in a log file. Messages say what is wrong and what the user can do about it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,18 @@ class MissingExtraError(RamedgeError):
             f"Install it with: pip install 'ramedge[{extra}]' "
             f"(in a source tree: pip install '.[{extra}]')"
         )
+
+
+class DependencyError(RamedgeError):
+    """A package cannot be used: missing, broken, too old or too new.
+
+    Attributes:
+        install: the command that installs a version that works.
+    """
+
+    def __init__(self, message: str, install: str) -> None:
+        super().__init__(f"{message}. Install it with: {install}")
+        self.install = install
 
 
 class InputError(RamedgeError):
@@ -65,3 +77,12 @@ class CancelledError(RamedgeError):
     """The user interrupted the work; nothing was left under a final name."""
 
     exit_code: ClassVar[int] = 130
+
+
+class UnexpectedError(RamedgeError):
+    """A bug of ramedge or of a package it uses; its traceback is in a log file.
+
+    The exit code is EX_SOFTWARE of sysexits.h.
+    """
+
+    exit_code: ClassVar[int] = 70

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ramedge.errors import InputError
+from ramedge.errors import InputError, RamedgeError, UnexpectedError
+from ramedge.failures import as_failure
 from ramedge.media.image_decoding import DECODER_ERRORS
 from ramedge.metrics import psnr_y, ssim_y
 from ramedge.photos import downscale, find_photos
@@ -33,10 +34,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What could not be measured, and why, in one line."""
+    """What could not be measured, and why, in one line; whether that was a bug."""
 
     name: str
     error: str
+    unexpected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ def evaluate(
 
     Raises:
         InputError: no images, or none that can be measured.
+        UnexpectedError: none, and for one of them because of a bug.
     """
     folder = Path(folder)
     paths = find_photos(folder)
@@ -136,9 +139,15 @@ def evaluate(
             failed.append(Failure(name, str(error)))
         except MemoryError:
             failed.append(Failure(name, f"Not enough memory for {path}: leave it out or crop it."))
+        except RamedgeError:
+            raise
+        except Exception as error:
+            failure = as_failure(error, f"measuring {path}")
+            failed.append(Failure(name, str(failure), isinstance(failure, UnexpectedError)))
         on_image(index + 1, len(paths))
     if not scores:
-        raise InputError(_nothing_measured(folder, upscaler.scale, failed))
+        kind = UnexpectedError if any(one.unexpected for one in failed) else InputError
+        raise kind(_nothing_measured(folder, upscaler.scale, failed))
     runtime = upscaler.model.runtime
     return Evaluation(
         folder=str(folder),

@@ -9,7 +9,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
-from ramedge.errors import InputError, RamedgeError, UsageError
+from ramedge.errors import InputError, RamedgeError, UnexpectedError, UsageError
+from ramedge.failures import as_failure
 from ramedge.files import check_writable
 from ramedge.media.frames import Pixels, plane_of, three_of
 from ramedge.media.image_writer import check_output, takes_strips, write_image, write_strips
@@ -76,6 +77,7 @@ class FileResult:
         ensemble: whether it is the mean over 8 flips and turns.
         notes: fallbacks and conversions, one line each.
         error: why it failed, in one line.
+        unexpected: whether that was a bug; `error` then names the log file.
     """
 
     source: Path
@@ -87,11 +89,13 @@ class FileResult:
     ensemble: bool = False
     notes: list[str] = field(default_factory=list)
     error: str | None = None
+    unexpected: bool = False
 
     def fail(self, error: RamedgeError) -> None:
         """Record a failure."""
         self.status = "failed"
         self.error = str(error)
+        self.unexpected = isinstance(error, UnexpectedError)
 
 
 @dataclass(slots=True)
@@ -122,8 +126,8 @@ def upscale_files(
 ) -> list[FileResult]:
     """Upscale images and videos, folders and globs of them.
 
-    A file that fails, or is not there, is recorded in its result and the others go on; outputs
-    appear under their names complete or not at all.
+    A file that fails, is not there or meets a bug is recorded in its result and the others go on;
+    outputs appear under their names complete or not at all.
 
     Raises:
         UsageError: the outputs clash with one another, the inputs or existing files.
@@ -165,8 +169,6 @@ def _upscale_file(
             _upscale_image(job, upscaler, settings, observer, result)
         else:
             _upscale_video(job, upscaler, settings, observer, result)
-    except RamedgeError as error:
-        result.fail(error)
     except MemoryError:
         result.fail(
             InputError(
@@ -174,6 +176,8 @@ def _upscale_file(
                 "programs, or use a smaller --scale."
             )
         )
+    except Exception as error:
+        result.fail(as_failure(error, f"upscaling {job.source}"))
     result.notes = upscaler.notes + result.notes
     result.seconds = time.perf_counter() - started
     result.model_seconds = upscaler.timing.seconds - model_started

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramedge.errors import RuntimeUnavailableError, WeightsError
+from ramedge.failures import cannot_load
 from ramedge.media.frames import Pixels
 from ramedge.runtimes.base import Features, Floats, GraphKind, Runtime, is_out_of_memory
 from ramedge.runtimes.openvino_blocks import count_blocks, part
@@ -68,14 +69,12 @@ def shared_core() -> openvino.Core:
     fault. So there is one, and it stays.
 
     Raises:
-        RuntimeUnavailableError: OpenVINO is not there.
+        DependencyError: OpenVINO is not there, or cannot be imported.
     """
     try:
         import openvino
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"OpenVINO cannot be loaded ({error}): pip install openvino"
-        ) from None
+    except Exception as error:  # its libraries fail to load in many ways
+        raise cannot_load("openvino", error) from None
     return openvino.Core()
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from ramedge.doctor import Check, Diagnosis, diagnose
 from ramedge.errors import WeightsError
 
 
+pytestmark = pytest.mark.base
+
+
 @pytest.fixture(scope="module")
 def found() -> dict[str, Check]:
     return {check.name: check for check in diagnose().checks}
@@ -19,7 +23,8 @@ def found() -> dict[str, Check]:
 
 def test_this_machine_can_upscale(found: dict[str, Check]) -> None:
     assert Diagnosis(tuple(found.values())).works
-    for name in ("Python", "OpenVINO", "Shipped models", "Upscaling", "Images", "Videos"):
+    working = ("OpenVINO", "Shipped models", "Upscaling", "Images", "Videos")
+    for name in ("Python", *working, "Upscaled picture", "Upscaled video"):
         assert found[name].status == "ok", found[name]
         assert found[name].required
     assert "libx264" in found["Videos"].detail
@@ -60,6 +65,28 @@ def test_a_tint_of_the_runtime_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     check = doctor._inference()
     assert check.status == "broken"
     assert "instead of 128" in check.detail
+
+
+@pytest.mark.parametrize("kind", ["picture", "video"])
+def test_a_file_that_comes_out_wrong_is_found(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    from ramedge.media.frames import Pixels
+    from ramedge.upscale import Upscaler
+
+    real = Upscaler.upscale_many
+
+    def darker(self: Upscaler, frames: Iterable[Pixels]) -> Iterator[Pixels]:
+        return (pixels // 2 for pixels in real(self, frames))
+
+    whole = Upscaler.upscale
+    monkeypatch.setattr(Upscaler, "upscale", lambda self, pixels: whole(self, pixels) // 2)
+    monkeypatch.setattr(Upscaler, "upscale_many", darker)
+    name = f"Upscaled {kind}"
+    look = doctor._upscaled_picture if kind == "picture" else doctor._upscaled_video
+    check = doctor._check(name, look)
+    assert check.status == "broken"
+    assert check.required
+    assert "came out as (" in check.detail
+    assert check.remedy.startswith("pip install ")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ import numpy as np
 from ramedge.bench.ceiling import measure_ceiling
 from ramedge.bench.settings import Engine
 from ramedge.bench.stages import Stages, run_stages
-from ramedge.errors import RamedgeError, RuntimeUnavailableError
+from ramedge.errors import RuntimeUnavailableError, UnexpectedError
+from ramedge.failures import as_failure
 from ramedge.gate import Images
 from ramedge.media.frames import Pixels
 from ramedge.memory import peak_resident_bytes
@@ -115,7 +116,9 @@ class Worker:
         except (EOFError, OSError):
             raise RuntimeUnavailableError(f"{self.title} {self._ending()}") from None
         if not good:
-            raise RuntimeUnavailableError(f"{self.title}: {answer}")
+            text, unexpected = answer
+            kind = UnexpectedError if unexpected else RuntimeUnavailableError
+            raise kind(f"{self.title}: {text}")
         return answer
 
     def _ending(self) -> str:
@@ -221,8 +224,10 @@ def _serve(pipe: Connection, engine: Engine, pixels: Pixels) -> None:
             return
         try:
             answer = True, getattr(session, question)(*arguments)
-        except RamedgeError as error:
-            answer = False, str(error)
         except MemoryError:
-            answer = False, "not enough memory: choose a smaller --size."
+            answer = False, ("not enough memory: choose a smaller --size.", False)
+        except Exception as error:
+            failure = as_failure(error, f"running {engine.title}")
+            # Its text, not the failure itself: not all of them can be sent.
+            answer = False, (str(failure), isinstance(failure, UnexpectedError))
         pipe.send(answer)

@@ -13,19 +13,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+# Without emoji: `:cat:` may be a part of a file's name.
+stdout = Console(highlight=False, soft_wrap=True, emoji=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def notice(text: str) -> None:
     """Say something the user should know, a fallback for example, on stderr."""
-    stderr.print(f"[yellow]note:[/yellow] {_escape(text)}")
+    stderr.print(Text.assemble(("note:", "yellow"), " ", text))
 
 
 def error(text: str) -> None:
     """Say in one line what went wrong, on stderr."""
-    stderr.print(f"[red]error:[/red] {_escape(' '.join(text.split()))}")
+    stderr.print(Text.assemble(("error:", "red"), " ", " ".join(text.split())))
 
 
 def print_table(table: Table) -> None:
@@ -52,7 +54,3 @@ def progress_bar() -> Progress:
         console=stderr,
         disable=not stderr.is_terminal,
     )
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

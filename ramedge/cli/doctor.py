@@ -40,6 +40,15 @@ def doctor(
     console.stdout.print("Upscaling works.")
 
 
+app = typer.Typer(
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+"""The command by itself, for `ramedge.cli.entry`."""
+app.command()(doctor)
+
+
 def _table(found: Diagnosis) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("part", "status", "what", "remedy"):

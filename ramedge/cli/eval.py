@@ -24,6 +24,7 @@ from ramedge.cli.options import (
     RuntimeOption,
     check_json_output,
     check_text_output,
+    exit_code,
 )
 from ramedge.comparison import Comparison, evaluate_sets
 from ramedge.errors import UsageError
@@ -92,7 +93,7 @@ def evaluate_folders(
     for failure in result.failures:
         console.error(failure.error)
     if result.failures:
-        raise typer.Exit(1)
+        raise typer.Exit(exit_code(failure.unexpected for failure in result.failures))
 
 
 def _parse_scales(texts: list[str] | None) -> list[int | None]:

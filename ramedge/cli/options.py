@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ramedge.errors import OutputError, UsageError
+from ramedge.errors import OutputError, RamedgeError, UnexpectedError, UsageError
 
 
 class RuntimeChoice(str, Enum):
@@ -92,3 +93,8 @@ def check_text_output(option: str, path: Path, suffix: str) -> None:
 
 
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON.")]
+
+
+def exit_code(unexpected: Iterable[bool]) -> int:
+    """What the process ends with where files failed: for each, whether that was a bug."""
+    return UnexpectedError.exit_code if any(unexpected) else RamedgeError.exit_code

@@ -26,6 +26,7 @@ from ramedge.cli.options import (
     Scale,
     TileText,
     check_json_output,
+    exit_code,
 )
 from ramedge.errors import UsageError
 from ramedge.files import write_text
@@ -136,7 +137,7 @@ def upscale(
     for result in failed:
         console.error(result.error or f"{result.source} failed")
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(exit_code(result.unexpected for result in failed))
 
 
 def _parse_tile(text: str) -> TileOption:

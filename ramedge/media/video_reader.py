@@ -99,7 +99,10 @@ def open_input(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty.")
-        return av.open(f"file:{path.resolve()}", "r", container_options=options, **tag_options())
+        opened: InputContainer = av.open(
+            f"file:{path.resolve()}", "r", container_options=options, **tag_options()
+        )
+        return opened
     except PermissionError:
         raise InputError(f"{path} may not be read: check its permissions.") from None
     except (av.FFmpegError, ValueError, OSError) as error:
