@@ -74,6 +74,7 @@ class Faulty:
         variables.pop("RAMEDGE_DEBUG", None)
         return subprocess.run(
             [sys.executable, "-m", "ramedge", *map(str, arguments)],
+            cwd=self.folder.parent,
             env=variables | environment,
             capture_output=True,
             text=True,

@@ -12,7 +12,6 @@ from ramedge import doctor, machine
 from ramedge.doctor import Check, Diagnosis, diagnose
 from ramedge.errors import WeightsError
 
-
 pytestmark = pytest.mark.base
 
 

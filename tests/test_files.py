@@ -7,6 +7,8 @@ import pytest
 from ramedge.errors import OutputError
 from ramedge.files import check_writable
 
+pytestmark = pytest.mark.base
+
 
 def test_a_folder_to_be_made_is_no_obstacle_and_is_not_made(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "deeper" / "a.png")

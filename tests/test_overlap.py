@@ -8,6 +8,8 @@ import pytest
 
 from ramedge.overlap import overlap
 
+pytestmark = pytest.mark.base
+
 
 def run(source: Iterator[int], work=lambda x: x * 10, fail_at: int | None = None) -> list:
     got: list[tuple[int, int]] = []

@@ -31,6 +31,7 @@ def upscale_one(source: Path, target: Path) -> list[str]:
     return result.notes
 
 
+@pytest.mark.base
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff", ".bmp"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
 def test_every_format_and_mode(crop: Image.Image, tmp_path: Path, suffix: str, mode: str) -> None:
@@ -51,6 +52,7 @@ def test_every_format_and_mode(crop: Image.Image, tmp_path: Path, suffix: str, m
     assert psnr(result, cubic) > 20
 
 
+@pytest.mark.base
 def test_alpha_is_upscaled_as_well(crop: Image.Image, tmp_path: Path) -> None:
     crop.putalpha(Image.linear_gradient("L").resize(crop.size))
     crop.save(tmp_path / "in.png")
@@ -64,6 +66,7 @@ def test_alpha_is_upscaled_as_well(crop: Image.Image, tmp_path: Path) -> None:
     assert np.abs(alpha - expected).mean() < 3
 
 
+@pytest.mark.base
 def test_sixteen_bits_stay_sixteen(tmp_path: Path) -> None:
     """A ramp finer than 8 bits comes out with more than 256 levels, and close to the ramp."""
     ramp = np.linspace(20_000, 30_000, 64 * 48).reshape(48, 64).astype(np.uint16)
@@ -143,6 +146,7 @@ def rgb_means(frame: av.VideoFrame) -> np.ndarray:
     return np.array([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb])
 
 
+@pytest.mark.base
 def test_the_shipped_clip(tmp_path: Path) -> None:
     """Frames, times, sound and colours of a whole video, checked with PyAV."""
     target = tmp_path / "out.mp4"
@@ -174,6 +178,7 @@ def test_start_and_frames(tmp_path: Path) -> None:
         assert len(list(container.decode(video=0))) == 2
 
 
+@pytest.mark.base
 def test_codec_and_options(tmp_path: Path) -> None:
     from ramedge.media.video import EncodingSettings
 
@@ -206,6 +211,7 @@ def touch(*paths: Path) -> None:
         path.write_bytes(b"x")
 
 
+@pytest.mark.base
 def test_folders_give_their_media_and_not_their_results(tmp_path: Path) -> None:
     touch(
         *(tmp_path / n for n in ("b.PNG", "a.mp4", "notes.txt", ".hidden.png", "c.png.partial")),
@@ -217,6 +223,7 @@ def test_folders_give_their_media_and_not_their_results(tmp_path: Path) -> None:
     assert not failures
 
 
+@pytest.mark.base
 def test_globs_and_names_that_look_like_globs(tmp_path: Path) -> None:
     touch(tmp_path / "1.png", tmp_path / "2.jpg", tmp_path / "weird[1].png")
     found, _ = expand([str(tmp_path / "*.png")], MADE_BY)

@@ -11,6 +11,8 @@ from ramedge.calibration.frames import CalibrationSettings, collect_frames
 from ramedge.errors import InputError, UsageError
 from ramedge.samples import sample_clip, sample_photo
 
+pytestmark = pytest.mark.base
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:

@@ -32,7 +32,7 @@ from ramedge.media.images import (
 )
 
 # Pillow warns of damaged tags before it, or our own check, refuses the file.
-pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+pytestmark = [pytest.mark.base, pytest.mark.filterwarnings("ignore:Corrupt EXIF data")]
 
 Array = NDArray[Any]
 

@@ -16,6 +16,8 @@ from ramedge.errors import InputError, OutputError, UsageError
 from ramedge.files import partial_path
 from ramedge.media.video import EncodingSettings, VideoReader, VideoWriter, output_suffix
 
+pytestmark = pytest.mark.base
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "video"
 FAST = EncodingSettings(options=(("preset", "ultrafast"),))
 VFR_PTS = [0, 3000, 6000, 7001, 12000, 15000, 15500, 21000, 24000, 30000]
