@@ -146,7 +146,6 @@ def rgb_means(frame: av.VideoFrame) -> np.ndarray:
     return np.array([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb])
 
 
-@pytest.mark.base
 def test_the_shipped_clip(tmp_path: Path) -> None:
     """Frames, times, sound and colours of a whole video, checked with PyAV."""
     target = tmp_path / "out.mp4"
