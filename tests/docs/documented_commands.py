@@ -91,9 +91,7 @@ class Command:
         given = set(self.arguments)
         if given & WITHOUT_WORK:
             return False
-        return self.arguments[:1] in {("bench",), ("train",), ("study",)} or (
-            {"export", "--calibration"} <= given
-        )
+        return self.arguments[0] in {"bench", "export", "train", "study"}
 
     def shortened(self) -> tuple[str, ...]:
         """Its words with less work to do.

@@ -129,7 +129,7 @@ def first_frames(path: Path) -> None:
 
 
 # Wider than the tiles of 256 pixels that the documents ask for, and 60 seconds and 24 frames long.
-_FILM = film(264, 32, 38, Fraction(1, 5))
+_FILM = film(264, 16, 56, Fraction(1, 2))
 
 INPUTS: dict[str, Callable[[Path], None]] = {
     "photo.jpg": photo(),

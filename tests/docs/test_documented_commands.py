@@ -164,7 +164,7 @@ def _cases() -> Iterator[Any]:
         yield pytest.param(command, id=command.name, marks=marks)
 
 
-@pytest.mark.parametrize("command", _cases())
+@pytest.mark.parametrize("command", list(_cases()))
 def test_a_fenced_command_works_as_written(
     command: Command, places: dict[tuple[str, int], Place]
 ) -> None:
