@@ -187,6 +187,11 @@ def test_a_command_in_running_text_can_be_parsed(command: Command) -> None:
     parsed(list(command.arguments))
 
 
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("inputs")
+
+
 def _without_tensorrt() -> list[Any]:
     commands = {
         one.arguments: one
@@ -202,15 +207,15 @@ def _pairs(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("command", _without_tensorrt())
 def test_without_tensorrt_a_command_for_it_ends_in_one_line(
-    ramedge: Any, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ramedge: Any, command: Command, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if FLAVOURS["tensorrt"].version():
         pytest.skip("TensorRT is installed: tests marked gpu run such commands")
     _, values = parsed(list(command.arguments))
     if not values:
         pytest.skip("running text leaves out its input")
-    provide(values, tmp_path)
-    monkeypatch.chdir(tmp_path)
+    provide(values, inputs)
+    monkeypatch.chdir(inputs)
     ended = ramedge(*command.arguments)
     assert ended.code == 1
     assert "TensorRT" in ended.error
