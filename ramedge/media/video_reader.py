@@ -190,6 +190,9 @@ class VideoReader:
         self.doubts.clear()
         with open_input(self.path) as container:
             stream = find_video_stream(container, self.path)
+            # Read before decoding, which may set it anew: FFmpeg takes the pts of a later frame
+            # for it where few frames were seen at opening.
+            progress.start = stream.start_time or 0
             first = self._seek(container, stream)
             for decoded in _decode(container, stream, progress, self._keep_going):
                 if self._closed:
@@ -240,8 +243,8 @@ class VideoReader:
             raise InputError(f"{self.path} has no frame that can be decoded.")
         if self.start_seconds is not None:
             return
-        end = (progress.end - (stream.start_time or 0)) * self.info.time_base
-        promised, count = _promised_end(stream), stream.frames
+        end = (progress.end - progress.start) * self.info.time_base
+        promised, count = _promised_end(stream, progress.start), stream.frames
         two_frames = 2 / float(self.info.average_rate)
         missing = _missing_of_file(self.path) if promised is None else promised - float(end)
         # A count alone may be more than there is to see: edit lists hide frames.
@@ -266,6 +269,7 @@ class _Progress:
     converter: ColorConverter = field(default_factory=ColorConverter)
     given: int = 0
     damaged: int = 0
+    start: int = 0
     end: int = 0
     _last: int | None = None
 
@@ -345,14 +349,14 @@ def _reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _promised_end(stream: VideoStream) -> float | None:
+def _promised_end(stream: VideoStream, start_pts: int) -> float | None:
     """Where the header says that the video stream ends, in seconds after its start."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     tag = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), "")
     if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag):
         hours, minutes, seconds = match.groups()
-        start = float((stream.start_time or 0) * (stream.time_base or 0))
+        start = float(start_pts * (stream.time_base or 0))
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start
     return None
 

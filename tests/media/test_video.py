@@ -589,3 +589,21 @@ def test_real_clip_has_its_streams_and_shape(tmp_path: Path, name: str) -> None:
         assert (after.pix_fmt or "").replace("yuvj", "yuv") == pix_fmt
     count = min(8, len(video_times(source)))
     assert len(video_times(output)) == count
+
+
+@pytest.mark.parametrize("seconds", [1, 5])
+def test_a_complete_matroska_film_of_few_frames_is_not_cut_off(
+    tmp_path: Path, seconds: int
+) -> None:
+    """FFmpeg finds no start time at opening, and one that is too late while it decodes."""
+    path = tmp_path / "slides.mkv"
+    with av.open(str(path), "w") as out:
+        video: Any = out.add_stream("libx264", rate=Fraction(1, seconds))
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        for level in range(38):
+            pixels = np.full((32, 32, 3), 3 * level, np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        out.mux(video.encode(None))
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 38
+        assert reader.doubts == []
