@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import onnx
 from PIL import Image
 
+from ramedge.artifacts.storage import read_graph
 from ramedge.bench.ceiling import measure_ceiling
 from ramedge.calibration.quantize import dense_convolutions, multiply_adds
 from ramedge.export.artifact import load_artifact
@@ -105,7 +105,7 @@ def measure_speed(scale: int, rounds: int) -> dict[str, object]:
             runtime.infer(pixels[None])
             if turn >= 0:
                 times[name].append(time.perf_counter() - started)
-    network = onnx.load(load_artifact(shipped_artifact(scale, "fp32")).model)
+    network = read_graph(load_artifact(shipped_artifact(scale, "fp32")).model)
     costs = multiply_adds(network, dense_convolutions(network))
     operations = 2.0 * sum(costs.values()) * WIDTH * HEIGHT
     found = {

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from ramedge.artifacts.storage import read_graph
 from ramedge.errors import ExportError, WeightsError
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
@@ -60,15 +61,12 @@ def audit_file(path: Path, settings: AuditSettings | None = None) -> None:
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """An ONNX file.
+    """An ONNX file, and the weights beside it.
 
     Raises:
-        WeightsError: the file is not ONNX, or empty.
+        WeightsError: the file is not ONNX, or empty, or its weights cannot be read.
     """
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's and onnx's errors share no public base
-        raise WeightsError(f"{path} is not an ONNX file: {error}") from None
+    model = read_graph(path)
     if not model.graph.node:
         raise WeightsError(f"{path} is not an ONNX file: it has no nodes.")
     return model

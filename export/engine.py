@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import onnx
 
+from ramedge.artifacts.storage import external_files
 from ramedge.calibration.audit import audit_file, is_quantized
 from ramedge.errors import ExportError, RuntimeUnavailableError, UsageError, WeightsError
 from ramedge.export.engines import EngineCache, EngineKey, Record
 from ramedge.export.graphs import GraphKind, Values, load_graph, make_graph
 from ramedge.export.half import is_half, to_half
 from ramedge.export.monitor import OnProgress
-from ramedge.export.storage import external_files
 from ramedge.export.tensorrt import BuildSettings, Plan, build_plan
 from ramedge.files import file_digest
 from ramedge.runtimes.cuda import NO_GPU, GpuFacts, gpu_facts

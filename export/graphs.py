@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
+from ramedge.artifacts.storage import read_graph
 from ramedge.errors import WeightsError
 
 GraphKind = Literal["frame", "tile", "statistics"]
@@ -27,8 +28,8 @@ def load_graph(path: Path) -> onnx.ModelProto:
     Raises:
         WeightsError: it is not a whole, valid ONNX file.
     """
+    model = read_graph(path)
     try:
-        model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # protobuf's and onnx's errors share no public base
         lines = str(error).strip().splitlines()

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 
 from ramedge import __version__
+from ramedge.artifacts.storage import save_graphs
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.errors import GateError, OutputError, UsageError
 from ramedge.export.artifact import (
@@ -31,7 +32,6 @@ from ramedge.export.half import to_half
 from ramedge.export.int8 import Int8Settings, prepare_int8
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.export.sources import NetworkSource, QuantizedGraphs, open_source, shipped_int8
-from ramedge.export.storage import save_graphs
 from ramedge.files import file_digest, partial_path
 from ramedge.gate import GateReport, Images, check, frame_through_tile, gate_photos
 from ramedge.runtimes.flavour import FLAVOURS

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from ramedge.artifacts.storage import read_graph
 from ramedge.errors import MissingExtraError, UsageError
 from ramedge.export.artifact import load_artifact
 from ramedge.gate import Images, Network
@@ -105,8 +106,8 @@ def shipped_int8(scale: int) -> QuantizedGraphs:
         )
     artifact = load_artifact(shipped_artifact(scale, "int8"))
     gate = {name: artifact.manifest.gate[name] for name in ("truth", "speed")}
-    tile = None if artifact.tile is None else onnx.load(artifact.tile)
-    return QuantizedGraphs(onnx.load(artifact.model), tile, artifact.manifest.int8, gate)
+    tile = None if artifact.tile is None else read_graph(artifact.tile)
+    return QuantizedGraphs(read_graph(artifact.model), tile, artifact.manifest.int8, gate)
 
 
 def _open_shipped(scale: int) -> NetworkSource:
@@ -123,8 +124,8 @@ def _open_shipped(scale: int) -> NetworkSource:
         scale=scale,
         receptive_field=manifest.receptive_field,
         weights=manifest.weights,
-        frame=onnx.load(artifact.model),
-        tile=None if artifact.tile is None else onnx.load(artifact.tile),
+        frame=read_graph(artifact.model),
+        tile=None if artifact.tile is None else read_graph(artifact.tile),
         excitation=None if artifact.excitation is None else load_excitation(artifact.excitation),
         reference=_remembering(reference),
         compared_with=compared_with,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ramedge.artifacts.storage import read_graph
 from ramedge.errors import MissingExtraError, WeightsError
 
 Floats = NDArray[np.float32]
@@ -28,7 +29,7 @@ class OnnxRuntimeSession:
         options.log_severity_level = 3  # errors: it warns of FP16 constants that it does not fold
         try:
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
+                read_graph(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's exceptions share no public base
             reason = str(error).strip().splitlines()[0]

@@ -131,12 +131,22 @@ class OpenVinoRuntime(Runtime):
         self._parts_of: tuple[str, tuple[int, ...]] | None = None
 
     def _read(self, model: Path) -> openvino.Model:
-        weights = model.with_name(WEIGHTS_NAME) if model.suffix == ".xml" else Path()
         try:
-            return without_fp16(self._core.read_model(model, weights))
+            return without_fp16(self._read_file(model))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"{model} is not a model that OpenVINO reads: {reason}") from None
+
+    def _read_file(self, model: Path) -> openvino.Model:
+        if model.suffix == ".xml":
+            return self._core.read_model(model, model.with_name(WEIGHTS_NAME))
+        try:
+            return self._core.read_model(model)
+        except RuntimeError:
+            # It refuses weights that are a link to another folder, as an installer may make them.
+            from ramedge.artifacts.storage import read_graph
+
+            return self._core.read_model(read_graph(model).SerializeToString())
 
     def _choose_precision(self, wanted: str) -> tuple[str, tuple[str, ...]]:
         try:

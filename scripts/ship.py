@@ -15,14 +15,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-
+from ramedge.artifacts.storage import external_files, read_graph, save_graphs
 from ramedge.calibration.frames import CalibrationSettings
 from ramedge.errors import GateError
 from ramedge.export.artifact import Artifact, load_artifact, write_manifest
 from ramedge.export.int8 import Int8Settings
 from ramedge.export.model import ExportSettings, Precision, export_model
-from ramedge.export.storage import external_files, save_graphs
 from ramedge.files import file_digest
 from ramedge.network.weights import load_weights
 from ramedge.weights import DERIVED_NAME, EXCITATION_NAME, FOLDER, WEIGHTS, artifact_name
@@ -79,10 +77,10 @@ def pack(artifacts: Sequence[Artifact], weights: Path, folder: Path) -> None:
     graphs = {}
     for artifact in artifacts:
         name = artifact.folder.name
-        graphs[f"{name}.onnx"] = onnx.load(artifact.model)
+        graphs[f"{name}.onnx"] = read_graph(artifact.model)
         assert artifact.tile is not None
         assert artifact.excitation is not None
-        graphs[f"{name}_tile.onnx"] = onnx.load(artifact.tile)
+        graphs[f"{name}_tile.onnx"] = read_graph(artifact.tile)
         shutil.copyfile(artifact.excitation, folder / EXCITATION_NAME)
     save_graphs(graphs, folder, DERIVED_NAME, [folder / WEIGHTS.name])
     for artifact in artifacts:

@@ -188,8 +188,8 @@ class _Session:
 
 
 def _bytes_on_disk(source: Path) -> int:
+    from ramedge.artifacts.storage import bytes_read
     from ramedge.export.artifact import is_artifact, load_artifact
-    from ramedge.export.storage import bytes_read
 
     if not is_artifact(source):
         return source.stat().st_size

@@ -13,13 +13,13 @@ import onnxruntime
 import pytest
 import torch
 
+from ramedge.artifacts.storage import external_files
 from ramedge.errors import ExportError, GateError, UsageError, WeightsError
 from ramedge.export import model as export_module
 from ramedge.export.artifact import load_artifact
 from ramedge.export.model import ExportSettings, export_model
 from ramedge.export.onnx import export_onnx
 from ramedge.export.openvino import convert_to_openvino
-from ramedge.export.storage import external_files
 from ramedge.files import file_digest
 from ramedge.gate import gate_photos
 from ramedge.metrics import agreement

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 
+from ramedge.artifacts.storage import save_graphs
 from ramedge.export.artifact import STORE_NAME, Artifact, load_artifact
 from ramedge.export.half import to_half
 from ramedge.export.openvino import convert_to_openvino
-from ramedge.export.storage import save_graphs
 from ramedge.gate import frame_through_tile
 from ramedge.metrics import agreement
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession

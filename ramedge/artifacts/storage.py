@@ -8,6 +8,7 @@ tensors by name.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -89,6 +90,35 @@ def save_graphs(
             partial.write_bytes(outside.SerializeToString(deterministic=True))
 
 
+def read_graph(model: Path) -> onnx.ModelProto:
+    """An ONNX file with the weights that stand beside it.
+
+    `onnx.load` refuses weights in a file with several hard links, as package installers make them.
+
+    Raises:
+        WeightsError: it is not an ONNX file, or its weights are missing, cut, or elsewhere.
+    """
+    graph = _read(model)
+    files = {path.name: path for path in external_files(model)}
+    data: dict[str, bytes] = {}
+    for tensor in graph.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        entry = _entry(tensor)
+        file = files[entry["location"]]
+        try:
+            whole = data.setdefault(file.name, file.read_bytes())
+        except OSError as error:
+            raise WeightsError(f"Cannot read {file}: {error.strerror}.") from None
+        first, length = int(entry.get("offset", "0")), int(entry["length"])
+        if first + length > len(whole):
+            raise WeightsError(f"{file} is cut off: {model.name} needs more of it.")
+        tensor.raw_data = whole[first : first + length]
+        tensor.ClearField("external_data")
+        tensor.data_location = TensorProto.DEFAULT
+    return graph
+
+
 def external_files(model: Path) -> tuple[Path, ...]:
     """The files beside an ONNX file that hold weights of it, by name.
 
@@ -111,17 +141,27 @@ def bytes_read(model: Path) -> int:
     return model.stat().st_size + sum(int(entry["length"]) for entry in _external_entries(model))
 
 
-def _external_entries(model: Path) -> list[dict[str, str]]:
+def _read(model: Path) -> onnx.ModelProto:
     try:
-        graph = onnx.load(model, load_external_data=False).graph
+        return onnx.load(model, load_external_data=False)
     except Exception as error:  # protobuf's and onnx's errors share no public base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{model} is damaged or not an ONNX file: {reason}") from None
+
+
+def _external_entries(model: Path) -> list[dict[str, str]]:
     return [
-        {"length": "0"} | {entry.key: entry.value for entry in tensor.external_data}
-        for tensor in graph.initializer
+        _entry(tensor)
+        for tensor in _read(model).graph.initializer
         if tensor.data_location == TensorProto.EXTERNAL
     ]
+
+
+def _entry(tensor: onnx.TensorProto) -> dict[str, str]:
+    """Where a tensor's bytes stand: `location`, `offset`, `length`."""
+    size = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    found = {entry.key: entry.value for entry in tensor.external_data}
+    return {"location": "", "length": str(size)} | found
 
 
 def _content(tensor: onnx.TensorProto) -> _Content:

@@ -11,10 +11,12 @@ import pytest
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
+from ramedge.artifacts.storage import LEAST_BYTES, external_files, read_graph, save_graphs
 from ramedge.errors import WeightsError
 from ramedge.export.onnx import network_graph
-from ramedge.export.storage import LEAST_BYTES, external_files, save_graphs
 from ramedge.network.srram import SRRAM
+from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
+from ramedge.runtimes.openvino import OpenVinoRuntime
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,7 @@ def test_graphs_read_back_as_they_were(graphs: dict[str, onnx.ModelProto], tmp_p
         for key, values in expected.items():
             assert found[key].dtype == values.dtype
             assert found[key].tobytes() == values.tobytes()
+        assert initializers(read_graph(tmp_path / name)).keys() == expected.keys()
         session = onnxruntime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
         assert session.get_inputs()[0].name == "image"
         assert external_files(tmp_path / name) == (tmp_path / "weights.safetensors",)
@@ -78,6 +81,43 @@ def test_tensors_of_one_name_and_other_values_are_both_kept(tmp_path: Path) -> N
     save_graphs({"a.onnx": graph(1), "b.onnx": graph(2)}, tmp_path, "w.safetensors")
     for name, value in (("a", 1.0), ("b", 2.0)):
         assert (initializers(onnx.load(tmp_path / f"{name}.onnx"))["w"] == value).all()
+
+
+@pytest.mark.parametrize("link", ["hard", "symbolic"])
+def test_files_that_an_installer_linked_are_read(
+    graphs: dict[str, onnx.ModelProto], tmp_path: Path, link: str
+) -> None:
+    """As uv and conda install packages; `onnx.load` refuses such weights."""
+    save_graphs(graphs, tmp_path / "cache", "weights.safetensors")
+    (tmp_path / "installed").mkdir()
+    for path in (tmp_path / "cache").iterdir():
+        target = tmp_path / "installed" / path.name
+        target.hardlink_to(path) if link == "hard" else target.symlink_to(path)
+    for name, model in graphs.items():
+        path = tmp_path / "installed" / name
+        found = initializers(read_graph(path))
+        assert {k: v.tobytes() for k, v in found.items()} == {
+            k: v.tobytes() for k, v in initializers(model).items()
+        }
+        onnx.checker.check_model(read_graph(path), full_check=True)
+        OnnxRuntimeSession(path)
+        if name == "model.onnx":
+            with OpenVinoRuntime(path, 2, "fp32") as runtime:
+                assert runtime.infer(np.zeros((1, 9, 8, 3), np.uint8)).shape == (1, 18, 16, 3)
+
+
+@pytest.mark.parametrize("fault", ["missing", "cut"])
+def test_weights_that_are_not_whole_are_named(
+    graphs: dict[str, onnx.ModelProto], tmp_path: Path, fault: str
+) -> None:
+    save_graphs(graphs, tmp_path, "weights.safetensors")
+    store = tmp_path / "weights.safetensors"
+    if fault == "missing":
+        store.unlink()
+    else:
+        store.write_bytes(store.read_bytes()[:-2000])
+    with pytest.raises(WeightsError, match=r"weights\.safetensors"):
+        read_graph(tmp_path / "model.onnx")
 
 
 def test_weights_elsewhere_are_refused(tmp_path: Path) -> None:
