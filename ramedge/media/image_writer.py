@@ -86,7 +86,9 @@ def write_image(picture: Picture, path: Path, quality: int | None = None) -> tup
         raise OutputError(f"Cannot encode {path} as {kind}: {reason}.") from None
     # Written from memory: Pillow's encoders hide why the disk refused.
     with atomic_path(path) as partial:
-        partial.write_bytes(buffer.getbuffer())
+        # Not a view of the buffer: Python before 3.12.3 may end with a segmentation fault when it
+        # collects one that a failed write left in a traceback. It is no copy either.
+        partial.write_bytes(buffer.getvalue())
     return tuple(notes)
 
 

@@ -871,6 +871,7 @@ def test_longest_side(tmp_path: Path, suffix: str, longest: int) -> None:
 
 def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, data: Any) -> int:
+        assert isinstance(data, bytes)  # a view left in the traceback can end older Pythons
         with path.open("wb") as opened:
             opened.write(bytes(data)[:10])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
