@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import onnx
 from ramedge.artifacts.storage import read_graph
 from ramedge.errors import MissingExtraError, UsageError
 from ramedge.export.artifact import load_artifact
+from ramedge.files import file_digest
 from ramedge.gate import Images, Network
 from ramedge.machine import has_torch
 from ramedge.network.header import read_header
@@ -156,6 +158,12 @@ def _torch_reference(weights: Path, scale: int) -> Network:
 def _open_weights(path: Path, scale: int) -> NetworkSource:
     read_header(path)  # what is no weights file needs no torch to be told so
     check_installed(own_weights=True, calibrates=False)
+    return _trace(path, file_digest(path), scale)
+
+
+@lru_cache(maxsize=2)
+def _trace(path: Path, digest: str, scale: int) -> NetworkSource:
+    """The graphs of weights, kept for the next precision: PyTorch takes seconds to trace each."""
     from ramedge.export.onnx import network_graph
     from ramedge.network.tiled import excitation_of
     from ramedge.network.weights import load_weights
@@ -171,7 +179,7 @@ def _open_weights(path: Path, scale: int) -> NetworkSource:
         network=loaded.config.name,
         scale=scale,
         receptive_field=loaded.config.receptive_field(scale),
-        weights=loaded.digest,
+        weights=digest,
         frame=network_graph(network, "frame"),
         tile=network_graph(network, "tile") if has_tiles else None,
         excitation=excitation_of(network) if has_tiles else None,
