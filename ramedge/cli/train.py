@@ -17,6 +17,7 @@ from ramedge.network.config import NetworkConfig
 if TYPE_CHECKING:
     from ramedge.training.loop import Progress, TrainingSettings
     from ramedge.training.recipe import Recipe
+    from ramedge.training.teachers.settings import Distillation
 
 _LINE_EVERY = 50
 """Steps between lines where stderr is no terminal."""
@@ -30,6 +31,13 @@ class LossChoice(str, Enum):
     psnr = "psnr"
     charbonnier = "charbonnier"
     frequency = "frequency"
+
+
+class TeacherOutputs(str, Enum):
+    """When a teacher runs."""
+
+    patch = "patch"
+    cached = "cached"
 
 
 class RecipeName(str, Enum):
@@ -84,6 +92,33 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option(help="Begin with these safetensors weights.")
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Learn from the outputs of this network as well: own safetensors, SMFANet+, or "
+            "any that spandrel loads. Once for each scale."
+        ),
+    ] = None,
+    teacher_weight: Annotated[
+        float | None,
+        typer.Option(
+            help="W of (1 - W)·loss(output, truth) + W·loss(output, teacher's). Default 0.5."
+        ),
+    ] = None,
+    teacher_outputs: Annotated[
+        TeacherOutputs | None,
+        typer.Option(
+            help="patch: run the teacher in every step (default). cached: run it once on all "
+            "photos and keep its outputs on disk, for a costly teacher or a long training."
+        ),
+    ] = None,
+    teacher_cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the cached outputs. Default: in the user's cache folder."),
+    ] = None,
+    teacher_license: Annotated[
+        str | None, typer.Option(help="Licence of the teachers, to be recorded in the weights.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and patches.")] = 0,
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
@@ -118,8 +153,34 @@ def train(
         validate_every=validate_every,
         checkpoint_every=checkpoint_every,
         start_from=start_from,
+        distillation=_distillation(
+            teacher, teacher_weight, teacher_outputs, teacher_cache, teacher_license
+        ),
     )
     _run(settings)
+
+
+def _distillation(
+    teachers: list[Path] | None,
+    weight: float | None,
+    outputs: TeacherOutputs | None,
+    cache: Path | None,
+    license_name: str | None,
+) -> Distillation | None:
+    from ramedge.training.teachers.settings import Distillation
+
+    if not teachers:
+        if any(value is not None for value in (weight, outputs, cache, license_name)):
+            raise UsageError("--teacher-… settings need a --teacher.")
+        return None
+    distillation = Distillation(teachers=tuple(teachers), license=license_name, cache=cache)
+    if weight is not None:
+        distillation = dataclasses.replace(distillation, weight=weight)
+    if outputs is not None:
+        distillation = dataclasses.replace(distillation, outputs=outputs.value)
+    if cache is not None and distillation.outputs != "cached":
+        raise UsageError("--teacher-cache belongs to --teacher-outputs cached.")
+    return distillation
 
 
 def _parse_scales(scale: int | None, scales: str | None) -> tuple[int, ...]:
@@ -179,10 +240,16 @@ def _run(settings: TrainingSettings) -> None:
 
     with console.progress_bar() as bar:
         decoding = bar.add_task("Decoding photos", total=None, info="")
+        teaching = bar.add_task("Teacher's outputs", total=None, info="", visible=False)
         training = bar.add_task("Training", total=settings.steps, info="", visible=False)
 
         def on_photo(done: int, total: int) -> None:
             bar.update(decoding, completed=done, total=total)
+
+        def on_taught(done: int, total: int) -> None:
+            bar.update(teaching, completed=done, total=total, visible=True)
+            if bar.disable and (done % _LINE_EVERY == 0 or done == total):
+                console.stderr.print(f"teacher's outputs: {done} of {total}")
 
         def on_step(progress: Progress) -> None:
             info = _info(progress)
@@ -206,7 +273,7 @@ def _run(settings: TrainingSettings) -> None:
                     "stops at once."
                 )
 
-        observer = Observer(on_photo, on_step, console.notice, on_compile)
+        observer = Observer(on_photo, on_step, console.notice, on_compile, on_taught)
         result = train(settings, observer)
     where = "held-out photos" if result.held_out else "the photo trained on"
     for scale, value in result.psnr.items():

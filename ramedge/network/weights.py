@@ -21,7 +21,7 @@ from ramedge.network.header import read_header
 from ramedge.network.srram import SRRAM
 
 FORMAT_VERSION = 1
-_METADATA_KEY = "ramedge"
+METADATA_KEY = "ramedge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def save_weights(network: SRRAM, path: Path, training: Mapping[str, Any] | None 
     state = {name: tensor.detach().cpu().float() for name, tensor in network.state_dict().items()}
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata={_METADATA_KEY: json.dumps(document, sort_keys=True)})
+        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(document, sort_keys=True)})
 
 
 def load_weights(path: Path) -> Weights:
@@ -78,7 +78,7 @@ def load_weights(path: Path) -> Weights:
 
 def _read_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[NetworkConfig, dict[str, Any]]:
     try:
-        document = json.loads(metadata[_METADATA_KEY])
+        document = json.loads(metadata[METADATA_KEY])
         settings = document["network"]
         config = NetworkConfig(
             blocks=int(settings["blocks"]),

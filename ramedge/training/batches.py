@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,8 +28,23 @@ DEVICE_SHARE = 0.5
 _ROW = ((1, 0, 0), (0, 1, 0), (-1, 0, 1), (0, -1, 1))
 _COLUMN = ((0, 1, 0), (-1, 0, 1), (0, -1, 1), (1, 0, 0))
 
-TensorPair = tuple[int, Tensor, Tensor]
-"""Scale, LR and HR: `[B, 3, P, P]` and `[B, 3, s·P, s·P]`, float32 in [0, 1], on the device."""
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """Patches of one step on the training device, float32 in [0, 1].
+
+    Attributes:
+        low: `[B, 3, P, P]`.
+        high: `[B, 3, s·P, s·P]`, the truth.
+        taught: as `high`, the teacher's outputs where they were computed before the training.
+        patterned: places in the batch of the patches that hold a synthetic pattern.
+    """
+
+    scale: int
+    low: Tensor
+    high: Tensor
+    taught: Tensor | None = None
+    patterned: tuple[int, ...] = ()
 
 
 class Batches(ABC):
@@ -46,34 +62,36 @@ class Batches(ABC):
         self.channels_last = channels_last
         self.patterns = patterns
 
-    def stream(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
+    def stream(self, first: int, last: int) -> Iterator[tuple[int, Patches]]:
         """(step, batch) of steps `first` to `last` - 1."""
         for step, batch in self._photos(first, last):
-            if self.patterns is not None:
-                _, low, high = batch
-                self.patterns.apply(step, low, high)
-            yield step, batch
+            if self.patterns is None:
+                yield step, batch
+            else:
+                patterned = self.patterns.apply(step, batch.low, batch.high)
+                yield step, replace(batch, patterned=tuple(patterned))
 
     @abstractmethod
-    def _photos(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
+    def _photos(self, first: int, last: int) -> Iterator[tuple[int, Patches]]:
         """The batches before patterns are put into them."""
 
 
 class HostBatches(Batches):
     """Patches cut on the host by a thread, some steps in advance."""
 
-    def _photos(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
+    def _photos(self, first: int, last: int) -> Iterator[tuple[int, Patches]]:
         for batch in prepare_ahead(self.sampler.cut, first, last):
             yield batch.step, self._tensors(batch)
 
-    def _tensors(self, batch: Batch) -> TensorPair:
-        pair = []
-        for pixels in (batch.low, batch.high):
-            tensor = torch.from_numpy(pixels)
-            if self.device.type == "cuda":
-                tensor = tensor.pin_memory().to(self.device, non_blocking=True)
-            pair.append(to_image(tensor, self.channels_last))
-        return batch.scale, pair[0], pair[1]
+    def _tensors(self, batch: Batch) -> Patches:
+        taught = None if batch.taught is None else self._tensor(batch.taught)
+        return Patches(batch.scale, self._tensor(batch.low), self._tensor(batch.high), taught)
+
+    def _tensor(self, pixels: Pixels) -> Tensor:
+        tensor = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory().to(self.device, non_blocking=True)
+        return to_image(tensor, self.channels_last)
 
 
 class DeviceBatches(Batches):
@@ -96,14 +114,19 @@ class DeviceBatches(Batches):
             scale: _Store([photo.low[scale] for photo in photos], device)
             for scale in sampler.scales
         }
+        self.taught = {
+            scale: _Store([photo.taught[scale] for photo in photos], device)
+            for scale in sampler.scales
+            if photos[0].taught
+        }
         self.row = torch.tensor(_ROW, device=device)
         self.column = torch.tensor(_COLUMN, device=device)
 
-    def _photos(self, first: int, last: int) -> Iterator[tuple[int, TensorPair]]:
+    def _photos(self, first: int, last: int) -> Iterator[tuple[int, Patches]]:
         for draw in prepare_ahead(self.sampler.draw, first, last, ahead=16):
             yield draw.step, self._tensors(draw)
 
-    def _tensors(self, draw: Draw) -> TensorPair:
+    def _tensors(self, draw: Draw) -> Patches:
         host = torch.from_numpy(
             np.stack([draw.photo, draw.y, draw.x, draw.turns, draw.flip.astype(np.int64)])
         )
@@ -111,15 +134,20 @@ class DeviceBatches(Batches):
             host = host.pin_memory()
         photo, y, x, turns, flip = host.to(self.device, non_blocking=True)
         scale, patch = draw.scale, self.sampler.patch
-        pair = []
-        for store, factor in ((self.low[scale], 1), (self.high, scale)):
-            side = patch * factor
-            rows, columns = self._places(turns, flip, side)
+
+        def gather(store: _Store, factor: int) -> Tensor:
+            rows, columns = self._places(turns, flip, patch * factor)
             pixels = store.gather(
                 photo, rows + (y * factor)[:, None, None], columns + (x * factor)[:, None, None]
             )
-            pair.append(to_image(pixels, self.channels_last))
-        return scale, pair[0], pair[1]
+            return to_image(pixels, self.channels_last)
+
+        return Patches(
+            scale,
+            gather(self.low[scale], 1),
+            gather(self.high, scale),
+            gather(self.taught[scale], scale) if self.taught else None,
+        )
 
     def _places(self, turns: Tensor, flip: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Row and column in the untouched patch of each pixel of the turned and flipped one."""
@@ -175,7 +203,9 @@ def make_batches(
 
 def _fits(photos: Sequence[Photo], device: torch.device) -> bool:
     needed = sum(
-        photo.pixels.nbytes + sum(low.nbytes for low in photo.low.values()) for photo in photos
+        image.nbytes
+        for photo in photos
+        for image in (photo.pixels, *photo.low.values(), *photo.taught.values())
     )
     free, _ = torch.cuda.mem_get_info(device)
     return needed < DEVICE_SHARE * free

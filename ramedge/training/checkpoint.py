@@ -15,7 +15,7 @@ from ramedge.errors import TrainingError
 from ramedge.files import atomic_path
 
 FORMAT_VERSION = 1
-_DIGESTS = {"start": "weights to start from", "photos": "photos"}
+_DIGESTS = {"start": "weights to start from", "photos": "photos", "teachers": "teachers"}
 """Settings that are hashes: no user knows one by sight."""
 _DAMAGED = (
     RuntimeError,
@@ -99,6 +99,8 @@ def _check_sums(path: Path) -> None:
 def _difference(former: dict[str, Any], wanted: dict[str, Any]) -> str | None:
     for name in former | wanted:
         found, value = former.get(name), wanted.get(name)
+        if name == "teachers":  # the same under other names, or of a licence said otherwise
+            found, value = ([each.get("sha256") for each in side or ()] for side in (found, value))
         if found == value:
             continue
         if isinstance(found, dict) and isinstance(value, dict):
@@ -112,4 +114,6 @@ def _difference(former: dict[str, Any], wanted: dict[str, Any]) -> str | None:
 
 
 def _said(value: object) -> str:
+    if value is None or isinstance(value, dict):  # of what a run has or has not
+        return "none" if value is None else "given"
     return (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value)

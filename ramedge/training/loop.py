@@ -26,7 +26,7 @@ from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import Weights, load_weights, save_weights
 from ramedge.training.acceleration import Accelerated, accelerate
-from ramedge.training.batches import TensorPair, make_batches
+from ramedge.training.batches import Patches, make_batches
 from ramedge.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ramedge.training.distributed import Processes, processes
 from ramedge.training.folder import check_apart, claim
@@ -37,6 +37,10 @@ from ramedge.training.patterns import Patterns
 from ramedge.training.photos import PatchSampler, PhotoSet, load_photos
 from ramedge.training.pictures import write_crops, write_curves
 from ramedge.training.recipe import Recipe
+from ramedge.training.teachers.cache import add_outputs
+from ramedge.training.teachers.check import check_teachers
+from ramedge.training.teachers.group import Teachers, load_teachers
+from ramedge.training.teachers.settings import Distillation
 from ramedge.training.throughput import Throughput, measure_ceiling, step_flops
 from ramedge.training.validation import Validation, validate
 
@@ -64,6 +68,7 @@ class TrainingSettings:
         checkpoint_every: steps between checkpoints, the most that a crash can lose.
         start_from: weights to begin with instead of random ones; scales that they lack begin
             at random.
+        distillation: stronger networks to learn from as well.
 
     Raises:
         UsageError: a number out of its range, shares for other scales, or an output that lies
@@ -81,6 +86,7 @@ class TrainingSettings:
     validate_every: int = 500
     checkpoint_every: int = 250
     start_from: Path | None = None
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         if min(self.steps, self.validate_every, self.checkpoint_every) < 1:
@@ -118,6 +124,7 @@ class Observer:
     on_step: Callable[[Progress], None] = lambda progress: None
     on_notice: Callable[[str], None] = lambda text: None
     on_compile: Callable[[], None] = lambda: None
+    on_taught: Callable[[int, int], None] = lambda done, total: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +180,13 @@ class _Run:
         self.group = group
         self.notices: list[str] = []
         checkpoint = self._find_checkpoint()
+        self.teachers = self._load_teachers()
         self.photos = self._load_photos()
         for notice in self.photos.notices:
             self._notice(notice)
         start = settings.start_from
         self.start = None if start is None else load_weights(start)
-        self.fixed = _fixed_settings(settings, self.photos, self.start)
+        self.fixed = _fixed_settings(settings, self.photos, self.start, self.teachers)
         torch.manual_seed(settings.seed)
         self.network = SRRAM(settings.network).to(group.device)
         self._initialize()
@@ -195,6 +203,7 @@ class _Run:
         if checkpoint is not None:
             self._restore(checkpoint)
         self.trainable = self._trainable()
+        self._prepare_teachers()
 
     def _notice(self, text: str) -> None:
         self.notices.append(text)
@@ -222,6 +231,32 @@ class _Run:
         return load_photos(
             s.data, s.network.scales, s.recipe.patch, self.observer.on_photo, s.recipe.reduced
         )
+
+    def _load_teachers(self) -> Teachers | None:
+        s = self.settings
+        if s.distillation is None:
+            return None
+        return load_teachers(s.distillation, s.network.scales, self.group.device)
+
+    def _prepare_teachers(self) -> None:
+        """Try the teachers on photos; compile them, or have their outputs computed."""
+        distillation = self.settings.distillation
+        if self.teachers is None or distillation is None:
+            return
+        check_teachers(
+            self.teachers, self.photos.validation or self.photos.training, self.group.device
+        )
+        if distillation.outputs == "cached":
+            training = add_outputs(
+                self.photos.training,
+                self.teachers,
+                distillation.cache_folder,
+                self.group,
+                self.observer.on_taught,
+            )
+            self.photos = replace(self.photos, training=training)
+        elif self.accelerated.compile:
+            self.teachers.compile()
 
     def _initialize(self) -> None:
         """Scale the random weights as the recipe says, or take over those to start from."""
@@ -345,10 +380,10 @@ class _Run:
             s.recipe.patterns, s.recipe.batch, s.seed, self.group.rank, self.group.world
         )
 
-    def _train_step(self, step: int, batch: TensorPair) -> Tensor:
-        scale, low, high = batch
+    def _train_step(self, step: int, batch: Patches) -> Tensor:
+        taught = self._teacher_output(batch)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.accelerated.bf16):
-            loss = self._loss_of(step, scale, low, high)
+            loss = self._loss_of(step, batch, taught)
         loss.backward()  # type: ignore[no-untyped-call]
         recipe = self.settings.recipe
         self.optimizer.step(recipe.learning_rate_at(step, self.settings.steps))
@@ -356,11 +391,35 @@ class _Run:
             _update_average(self.ema, self.network, recipe.ema_decay_at(step))
         return loss.detach()
 
-    def _loss_of(self, step: int, scale: int, low: Tensor, high: Tensor) -> Tensor:
+    def _teacher_output(self, batch: Patches) -> Tensor | None:
+        """What the teacher makes of the patches, as `batch.high`; the truth where patterns are.
+
+        A teacher that never saw patterns is no guide there.
+        """
+        if self.teachers is None:
+            return None
+        taught = batch.taught
+        if taught is None:
+            taught = self.teachers(batch.low, batch.scale)
+        for place in batch.patterned:
+            taught[place] = batch.high[place]
+        return taught
+
+    def _loss_of(self, step: int, batch: Patches, taught: Tensor | None) -> Tensor:
+        """(1 - W)·loss(output, truth) + W·loss(output, teacher's output); W = 0 without one."""
+        scale = batch.scale
+        inside = slice(None)
         if self.settings.recipe.rim_at(step):
-            return self.loss(self.trainable(low, scale), high)
-        rim = RIM * scale
-        return self.loss(self.trainable(low, scale, False), high[..., rim:-rim, rim:-rim])
+            output = self.trainable(batch.low, scale)
+        else:
+            output = self.trainable(batch.low, scale, False)
+            inside = slice(RIM * scale, -RIM * scale)
+        high = batch.high[..., inside, inside]
+        if taught is None or self.settings.distillation is None:
+            return self.loss(output, high)
+        weight = self.settings.distillation.weight
+        loss = weight * self.loss(output, taught[..., inside, inside])
+        return loss if weight == 1.0 else loss + (1.0 - weight) * self.loss(output, high)
 
     def _read_losses(self) -> None:
         """Bring the losses to the host, seldom, so that a GPU is not made to wait each step."""
@@ -451,7 +510,7 @@ class _Run:
 
 
 def _fixed_settings(
-    settings: TrainingSettings, photos: PhotoSet, start: Weights | None
+    settings: TrainingSettings, photos: PhotoSet, start: Weights | None, teachers: Teachers | None
 ) -> dict[str, Any]:
     """What a resumed run must share with its start, as plain values.
 
@@ -459,11 +518,19 @@ def _fixed_settings(
     """
     network = asdict(settings.network)
     network["scales"] = list(settings.network.scales)
+    distillation = None
+    if teachers is not None and settings.distillation is not None:
+        distillation = {
+            "weight": settings.distillation.weight,
+            "outputs": settings.distillation.outputs,
+            "teachers": teachers.as_list(),
+        }
     return {
         "network": network,
         "recipe": settings.recipe.as_dict(),
         "seed": settings.seed,
         "start": None if start is None else start.digest,
+        "distillation": distillation,
         "photos": photos.digest,
         "training_photos": len(photos.training),
         "validation_photos": len(photos.validation),

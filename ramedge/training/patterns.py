@@ -39,8 +39,8 @@ class Patterns:
     rank: int = 0
     world: int = 1
 
-    def apply(self, step: int, low: Tensor, high: Tensor) -> None:
-        """Change some patches of a step's batch in place.
+    def apply(self, step: int, low: Tensor, high: Tensor) -> list[int]:
+        """Change some patches of a step's batch in place; returns which, by their place in it.
 
         Args:
             step: of the batch.
@@ -48,11 +48,14 @@ class Patterns:
             high: `[B, 3, s·P, s·P]`, its high resolution.
         """
         rng = np.random.default_rng((self.seed, step, _STREAM))
+        changed: list[int] = []
         for index in np.flatnonzero(rng.random(self.batch) < self.share):
             own, place = index % self.world == self.rank, index // self.world
             patch = np.random.default_rng((self.seed, step, _STREAM, int(index)))
             if own:
                 _put(patch, low[place], high[place])
+                changed.append(int(place))
+        return changed
 
 
 def _put(rng: np.random.Generator, low: Tensor, high: Tensor) -> None:

@@ -7,9 +7,9 @@ resumed run sees exactly what an uninterrupted one would have seen.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,10 +33,17 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One decoded photo: `pixels` `[H, W, 3]` uint8 and its low resolution by scale."""
+    """One decoded photo, all uint8.
+
+    Attributes:
+        pixels: `[H, W, 3]`.
+        low: its low resolution by scale, `[h, w, 3]`.
+        taught: a teacher's outputs by scale, `[s·h, s·w, 3]`; empty where there are none.
+    """
 
     pixels: Pixels
     low: dict[int, Pixels]
+    taught: Mapping[int, Pixels] = field(default_factory=dict)
 
     def high(self, scale: int) -> Pixels:
         """The photo cropped to `scale` times its low resolution; a view."""
@@ -197,12 +204,16 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Patches of one step: `low` `[B, P, P, 3]` and `high` `[B, s·P, s·P, 3]`, uint8."""
+    """Patches of one step: `low` `[B, P, P, 3]` and `high` `[B, s·P, s·P, 3]`, uint8.
+
+    `taught` is a teacher's outputs in the place of `high`, where the photos have them.
+    """
 
     step: int
     scale: int
     low: Pixels
     high: Pixels
+    taught: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,16 +275,25 @@ class PatchSampler:
         side = patch * scale
         lows: list[Pixels] = []
         highs: list[Pixels] = []
+        taught: list[Pixels] = []
         for index, y, x, turns, flip in zip(
             draw.photo, draw.y, draw.x, draw.turns, draw.flip, strict=True
         ):
             photo = self.photos[index]
             low = photo.low[scale][y : y + patch, x : x + patch]
             top, left = y * scale, x * scale
-            high = photo.pixels[top : top + side, left : left + side]
+            place = (slice(top, top + side), slice(left, left + side))
             lows.append(_augment(low, int(turns), bool(flip)))
-            highs.append(_augment(high, int(turns), bool(flip)))
-        return Batch(step=step, scale=scale, low=np.stack(lows), high=np.stack(highs))
+            highs.append(_augment(photo.pixels[place], int(turns), bool(flip)))
+            if photo.taught:
+                taught.append(_augment(photo.taught[scale][place], int(turns), bool(flip)))
+        return Batch(
+            step=step,
+            scale=scale,
+            low=np.stack(lows),
+            high=np.stack(highs),
+            taught=np.stack(taught) if taught else None,
+        )
 
 
 def prepare_ahead(

@@ -1,0 +1,127 @@
+"""Teachers' outputs on whole photos, computed once and kept on disk.
+
+One file for each low-resolution image and teacher: `.npy`, `[s·h, s·w, 3]` uint8, read by memory
+mapping. Its name is a hash of all that the output depends on, so other photos, sizes, scales or
+teachers never meet an old file, and an interrupted computation goes on where it stopped.
+8 bits are enough: what rounding changes is far below the teacher's distance from the truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ramedge.errors import OutputError
+from ramedge.files import atomic_path
+from ramedge.training.batches import to_image
+from ramedge.training.distributed import Processes
+from ramedge.training.photos import Photo, Pixels
+from ramedge.training.teachers.group import Teachers
+from ramedge.training.teachers.model import Teacher
+
+TILE = 128
+"""Side of a tile in low-resolution pixels, without what it overlaps its neighbours by."""
+OVERLAP = 16
+"""Low-resolution pixels that a tile reads of each neighbour and whose output is thrown away."""
+_FORMAT = f"1 {TILE} {OVERLAP}"
+
+
+def add_outputs(
+    photos: Sequence[Photo],
+    teachers: Teachers,
+    folder: Path,
+    group: Processes,
+    on_output: Callable[[int, int], None],
+) -> list[Photo]:
+    """The photos with the teachers' outputs, computed where the cache lacks them.
+
+    Each process computes a share of them and waits for the others.
+
+    Args:
+        photos: to train on, in order.
+        teachers: for each scale that the photos have a low resolution of.
+        folder: of the cache; made where it is missing.
+        group: the processes of the run.
+        on_output: called with (done, total) of this process's share.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    scales = list(teachers.by_scale)
+    work = [(photo.low[scale], scale) for photo in photos for scale in scales]
+    paths = [_path(folder, low, teachers.by_scale[scale], scale) for low, scale in work]
+    own = range(group.rank, len(work), group.world)
+    for done, index in enumerate(own, start=1):
+        low, scale = work[index]
+        if not paths[index].exists():
+            _write(enlarge(teachers.by_scale[scale], low, scale, group.device), paths[index])
+        on_output(done, len(own))
+    group.barrier()
+    outputs = iter(paths)
+    return [
+        replace(photo, taught={scale: _read(next(outputs)) for scale in scales}) for photo in photos
+    ]
+
+
+def enlarge(teacher: Teacher, low: Pixels, scale: int, device: torch.device) -> Pixels:
+    """The teacher's output on an image of any size, tile by tile: `[h, w, 3]` → `[s·h, s·w, 3]`."""
+    height, width = low.shape[:2]
+    output = np.empty((height * scale, width * scale, 3), np.uint8)
+    image = to_image(torch.from_numpy(np.array(low[None])), channels_last=False).to(device)
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            rows, kept_rows = _span(top, height)
+            columns, kept_columns = _span(left, width)
+            tile = _bytes(teacher(image[:, :, rows, columns].contiguous(), scale)[0])
+            inner = tile[_scaled(kept_rows, scale), _scaled(kept_columns, scale)]
+            bottom, right = top * scale + inner.shape[0], left * scale + inner.shape[1]
+            output[top * scale : bottom, left * scale : right] = inner
+    return output
+
+
+def _span(start: int, size: int) -> tuple[slice, slice]:
+    """What a tile reads of an image's side, and what is kept of it, counted from there.
+
+    Tiles at the border read as many pixels as the others, where the image has them.
+    """
+    full, end = TILE + 2 * OVERLAP, min(size, start + TILE)
+    last = min(size, max(end + OVERLAP, full))
+    first = max(0, min(start - OVERLAP, last - full))
+    return slice(first, last), slice(start - first, end - first)
+
+
+def _scaled(span: slice, scale: int) -> slice:
+    return slice(span.start * scale, span.stop * scale)
+
+
+def _bytes(image: Tensor) -> Pixels:
+    pixels: Pixels = image.mul(255.0).round().permute(1, 2, 0).byte().cpu().numpy()
+    return pixels
+
+
+def _path(folder: Path, low: Pixels, teacher: Teacher, scale: int) -> Path:
+    """Named by teacher, scale, and the low resolution: its size and all pixels."""
+    digest = hashlib.sha256(f"{_FORMAT} {teacher.card.sha256} {scale} {low.shape}".encode())
+    digest.update(low.tobytes())
+    return folder / f"{digest.hexdigest()}.npy"
+
+
+def _write(output: Pixels, path: Path) -> None:
+    with atomic_path(path) as partial, partial.open("wb") as opened:
+        np.save(opened, output)
+
+
+def _read(path: Path) -> Pixels:
+    try:
+        mapped: Pixels = np.asarray(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError):
+        raise OutputError(
+            f"Cannot read the teacher's output {path}: delete it, and it is computed again."
+        ) from None
+    return mapped
