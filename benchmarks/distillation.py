@@ -15,32 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
 from recipes import BASE, copy_photos
-from torch import Tensor
 
 from ramedge.machine import describe_machine
 from ramedge.network.config import NetworkConfig
-from ramedge.network.weights import load_weights
-from ramedge.training.distributed import Processes, processes
-from ramedge.training.loop import Observer, TrainingResult, TrainingSettings, _Run, train
+from ramedge.training.loop import TrainingResult, TrainingSettings, train
+from ramedge.training.teachers.settings import Distillation
 
 BLOCKS = 64
-
-
-class _Distilled(_Run):
-    """A run that is shown the teacher's answers as well."""
-
-    def __init__(self, settings: TrainingSettings, group: Processes, teacher: Path) -> None:
-        super().__init__(settings, Observer(), group)
-        self.teacher = torch.compile(load_weights(teacher).network.eval())
-
-    def _loss_of(self, step: int, scale: int, low: Tensor, high: Tensor) -> Tensor:
-        del step  # every step of the base counts the rim
-        with torch.no_grad():
-            answer = self.teacher(low, scale)
-        output = self.trainable(low, scale)
-        return (self.loss(output, high) + self.loss(output, answer)) / 2
 
 
 def main() -> None:
@@ -80,12 +62,12 @@ def main() -> None:
         teacher = train(settings("teacher", BLOCKS, arguments.teacher_steps))
         record("teacher", arguments.teacher_steps, started, teacher)
         started = time.perf_counter()
-        with processes("auto") as group:
-            run = _Distilled(
-                settings("distilled", student, arguments.steps), group, teacher.weights
+        distilled = train(
+            dataclasses.replace(
+                settings("distilled", student, arguments.steps),
+                distillation=Distillation((teacher.weights,), weight=0.5),
             )
-            run.settings.output.mkdir(parents=True, exist_ok=True)
-            distilled = run.train()
+        )
         record("distilled", arguments.steps, started, distilled)
 
 

@@ -24,6 +24,6 @@ def test_patches_cut_on_the_device_are_those_cut_on_the_host(
     device = DeviceBatches(sampler, cpu, channels_last).stream(0, 8)
     for (step, expected), (same, found) in zip(host, device, strict=True):
         assert step == same
-        assert expected[0] == found[0]
-        assert torch.equal(expected[1], found[1])
-        assert torch.equal(expected[2], found[2])
+        assert expected.scale == found.scale
+        assert torch.equal(expected.low, found.low)
+        assert torch.equal(expected.high, found.high)

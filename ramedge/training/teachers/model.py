@@ -35,7 +35,7 @@ _UNREADABLE = (
     ValueError,
     TypeError,
     EOFError,
-    KeyError,
+    LookupError,
     AttributeError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
