@@ -100,7 +100,8 @@ class PhotoSet:
     @property
     def held_out(self) -> bool:
         """Whether validation photos are none of those trained on."""
-        return not any(photo is other for photo in self.validation for other in self.training)
+        trained = {id(photo.pixels) for photo in self.training}
+        return not any(id(photo.pixels) in trained for photo in self.validation)
 
 
 def load_photos(

@@ -18,6 +18,7 @@ from small_networks import make_network, sharpening_network
 from ramedge.errors import (
     CancelledError,
     MissingExtraError,
+    OutputError,
     TrainingError,
     UsageError,
     WeightsError,
@@ -321,7 +322,7 @@ def test_a_teacher_runs_in_fp32_without_gradients(teacher_files: dict[int, Path]
 
 
 class TestCache:
-    def count(self, teachers: Teachers, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    def count(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls: list[int] = []
         real = cache.enlarge
 
@@ -367,7 +368,7 @@ class TestCache:
     ) -> None:
         photos = load_photos(photo_folder, (2, 3), patch=16, reduced=(0.5,)).training
         teachers = load_teachers(Distillation(tuple(teacher_files.values())), (2, 3), CPU)
-        calls = self.count(teachers, monkeypatch)
+        calls = self.count(monkeypatch)
         seen: list[tuple[int, int]] = []
 
         def add(stop_after: int | None = None):
@@ -398,7 +399,7 @@ class TestCache:
     ) -> None:
         photos = load_photos(photo_folder, (2,), patch=16).training
         teachers = load_teachers(Distillation((teacher_files[2],)), (2,), CPU)
-        calls = self.count(teachers, monkeypatch)
+        calls = self.count(monkeypatch)
         group = dataclasses.replace(ALONE, rank=1, world=2)
         monkeypatch.setattr(Processes, "barrier", lambda self: None)
         monkeypatch.setattr(cache, "_read", lambda path: path)
@@ -419,9 +420,21 @@ class TestCache:
         }
         assert len(names) == 5
 
+    def test_a_disk_that_is_too_small_is_said_before_the_work(
+        self, teacher_files: dict[int, Path], photo_folder: Path, tmp_path: Path, monkeypatch
+    ) -> None:
+        photos = load_photos(photo_folder, (2,), patch=16).training
+        teachers = load_teachers(Distillation((teacher_files[2],)), (2,), CPU)
+        calls = self.count(monkeypatch)
+        usage = cache.shutil.disk_usage(tmp_path)._replace(free=1000)
+        monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(OutputError, match=r"GiB.*choose another --teacher-cache"):
+            cache.add_outputs(photos, teachers, tmp_path / "a" / "b", ALONE, lambda *_: None)
+        assert not calls
+
     def test_a_damaged_output_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "x.npy").write_bytes(b"damaged")
-        with pytest.raises(Exception, match=r"x\.npy: delete it"):
+        with pytest.raises(OutputError, match=r"x\.npy: delete it"):
             cache._read(tmp_path / "x.npy")
 
 
@@ -517,6 +530,27 @@ def test_without_spandrel_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(MissingExtraError, match=r"needs spandrel.*ramedge\[distill\]"):
         load_teacher(unknown, CPU)
+
+
+def test_a_torchvision_of_another_torch_is_said(
+    unknown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spandrel.py").write_text('raise RuntimeError("operator nms does not exist")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "spandrel", raising=False)
+    with pytest.raises(TrainingError, match=r"nms does not exist\. Install the torchvision that"):
+        load_teacher(unknown, CPU)
+
+
+def test_cached_outputs_do_not_hide_that_nothing_is_held_out(
+    settings: TrainingSettings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    path = next(settings.data.iterdir())
+    (folder / path.name).write_bytes(path.read_bytes())
+    cached = dataclasses.replace(changed(settings, outputs="cached"), data=folder, steps=1)
+    assert not train(cached).held_out
 
 
 class TestSpandrel:

@@ -9,6 +9,7 @@ teachers never meet an old file, and an interrupted computation goes on where it
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ TILE = 128
 """Side of a tile in low-resolution pixels, without what it overlaps its neighbours by."""
 OVERLAP = 16
 """Low-resolution pixels that a tile reads of each neighbour and whose output is thrown away."""
+_GIB = 2**30
 _FORMAT = f"1 {TILE} {OVERLAP}"
 
 
@@ -51,11 +53,20 @@ def add_outputs(
         on_output: called with (done, total) of this process's share.
 
     Raises:
-        OutputError: the folder cannot be written to.
+        OutputError: the folder cannot be written to, or its disk has too little space.
     """
     scales = list(teachers.by_scale)
     work = [(photo.low[scale], scale) for photo in photos for scale in scales]
     paths = [_path(folder, low, teachers.by_scale[scale], scale) for low, scale in work]
+    _check_space(
+        folder,
+        sum(
+            low.nbytes * scale**2
+            for (low, scale), path in zip(work, paths, strict=True)
+            if not path.exists()
+        ),
+    )
+    group.barrier()  # all have looked before one writes
     own = range(group.rank, len(work), group.world)
     for done, index in enumerate(own, start=1):
         low, scale = work[index]
@@ -67,6 +78,16 @@ def add_outputs(
     return [
         replace(photo, taught={scale: _read(next(outputs)) for scale in scales}) for photo in photos
     ]
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise OutputError(
+            f"The teachers' outputs take {needed / _GIB:.1f} GiB, and {free / _GIB:.1f} are free "
+            f"in {folder}: choose another --teacher-cache, or --teacher-outputs patch."
+        )
 
 
 def enlarge(teacher: Teacher, low: Pixels, scale: int, device: torch.device) -> Pixels:

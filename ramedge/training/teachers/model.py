@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ramedge.errors import MissingExtraError, UsageError, WeightsError
+from ramedge.errors import MissingExtraError, TrainingError, UsageError, WeightsError
 from ramedge.files import file_digest
 from ramedge.network.collapse import collapse
 from ramedge.network.header import read_header
@@ -124,6 +124,7 @@ def load_teacher(path: Path, device: torch.device, license_name: str | None = No
         WeightsError: no such file, or not one of those.
         UsageError: the network does not turn RGB into larger RGB.
         MissingExtraError: spandrel is needed and not installed.
+        TrainingError: spandrel is installed but cannot be imported.
     """
     if not path.is_file():
         raise WeightsError(f"No such teacher: {path}.")
@@ -180,6 +181,11 @@ def _by_spandrel(
     except ModuleNotFoundError as missing:
         name = missing.name or "spandrel"
         raise MissingExtraError(name, "distill", f"The teacher {path}") from None
+    except (ImportError, RuntimeError) as error:  # a torchvision of another torch, above all
+        raise TrainingError(
+            f"spandrel, which the teacher {path} needs, cannot be imported: {error}. Install the "
+            f"torchvision that belongs to torch {torch.__version__}."
+        ) from None
     try:
         model = spandrel.ModelLoader(device).load_from_state_dict(dict(state))
     except (spandrel.UnsupportedModelError, *_UNREADABLE):
