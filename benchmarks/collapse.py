@@ -22,11 +22,11 @@ import openvino
 from PIL import Image
 
 from ramedge.export.onnx import export_onnx
-from ramedge.machine import describe_machine
 from ramedge.network.config import NetworkConfig
 from ramedge.network.weights import load_weights
 from ramedge.runtimes.openvino import shared_core
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.system import describe_machine
 from ramedge.weights import shipped_weights
 
 WIDTH, HEIGHT = 320, 180

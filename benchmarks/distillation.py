@@ -17,8 +17,8 @@ from pathlib import Path
 
 from recipes import BASE, copy_photos
 
-from ramedge.machine import describe_machine
 from ramedge.network.config import NetworkConfig
+from ramedge.system import describe_machine
 from ramedge.training.loop import TrainingResult, TrainingSettings, train
 from ramedge.training.teachers.settings import Distillation
 

@@ -26,19 +26,19 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.errors import RamedgeError
-from ramedge.export.artifact import load_artifact
 from ramedge.export.engine import EngineRequest, get_engine
 from ramedge.export.engines import EngineCache
 from ramedge.export.tensorrt import BuildSettings, Shapes
 from ramedge.files import write_text
-from ramedge.machine import describe_machine
 from ramedge.network.half import to_half
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights
 from ramedge.runtimes.cuda import open_cuda
 from ramedge.runtimes.engine_session import EngineSession
 from ramedge.runtimes.flavour import RTX, TENSORRT
+from ramedge.system import describe_machine
 from ramedge.weights import shipped_artifact, shipped_weights
 
 SIZES = ("320x180", "640x360", "1280x720", "1920x1080")

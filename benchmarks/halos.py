@@ -5,8 +5,8 @@
 With the whole frame's attention, in FP32 floats before rounding, a halo of the receptive field
 agrees but for the order of sums; this measures smaller ones on crops of real photos, in tiles of 64
 pixels (larger tiles have less border, hence agree better). The figures go to
-`ramedge/weights/halos.json`, from which `ramedge.halos` chooses, for the weights they were measured
-on and no others: run it again after training. Never run it on benchmark images.
+`ramedge/weights/halos.json`, from which `ramedge.tiling.halos` chooses, for the weights they were
+measured on and no others: run it again after training. Never run it on benchmark images.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ramedge.halos import HALOS_FILE
-from ramedge.machine import describe_machine
-from ramedge.photos import find_photos
+from ramedge.quality.photos import find_photos
 from ramedge.runtimes.openvino import OpenVinoRuntime
 from ramedge.runtimes.select import RuntimeSettings, open_model
-from ramedge.statistics import attention_change, merge
-from ramedge.tiling import TilePlan, Window
+from ramedge.system import describe_machine
+from ramedge.tiling.grid import TilePlan, Window
+from ramedge.tiling.halos import HALOS_FILE
+from ramedge.tiling.statistics import attention_change, merge
 
 TILE = 64
 CROP = 192, 288

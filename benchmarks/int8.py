@@ -21,18 +21,18 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.artifacts.storage import read_graph
 from ramedge.bench.ceiling import measure_ceiling
 from ramedge.calibration.quantize import dense_convolutions, multiply_adds
-from ramedge.export.artifact import load_artifact
-from ramedge.machine import describe_machine
-from ramedge.metrics import agreement, psnr_y
-from ramedge.photos import find_photos
+from ramedge.quality.int8_budget import Loss, Picture
+from ramedge.quality.metrics import agreement, psnr_y
+from ramedge.quality.photos import find_photos
 from ramedge.runtimes.openvino import REPEATS
 from ramedge.runtimes.select import PrecisionName, RuntimeSettings, open_model
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.system import describe_machine
 from ramedge.weights import shipped_artifact, shipped_precisions, shipped_scales
-from ramedge.worth import Loss, Picture
 
 WIDTH, HEIGHT = 320, 180
 CANDIDATES: tuple[PrecisionName, ...] = ("fp32", "auto", "int8")

@@ -25,11 +25,11 @@ import numpy as np
 import openvino
 from PIL import Image
 
-from ramedge.export.artifact import load_artifact
-from ramedge.machine import describe_machine
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.runtimes.openvino import shared_core
 from ramedge.runtimes.openvino_graph import prepare
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.system import describe_machine
 from ramedge.weights import shipped_artifact
 
 WIDTH, HEIGHT = 320, 180

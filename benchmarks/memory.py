@@ -4,7 +4,7 @@
 
 Counted is what the process grew by from the opened model, before any graph is compiled, to its
 peak. A line through the sizes gives the fixed part and the bytes per pixel that stand in
-`ramedge/memory.py`.
+`ramedge/tiling/memory.py`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ramedge.machine import describe_machine
+from ramedge.system import describe_machine
 
 KINDS = ("frame", "tile", "statistics", "blocks")
 PROGRAM = """
 import sys
 import numpy as np
-from ramedge.memory import peak_resident_bytes, resident_bytes
+from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
 from ramedge.runtimes.select import RuntimeSettings, open_model
-from ramedge.tiling import Window
+from ramedge.tiling.grid import Window
 from ramedge.runtimes.base import Features
 kind, scale, precision, side = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3)).astype(np.uint8)

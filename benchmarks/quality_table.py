@@ -18,9 +18,9 @@ from typing import Any
 from readme import README, RESULTS, rewrite
 
 from ramedge.bench.settings import TITLES
-from ramedge.evaluation import Evaluation
 from ramedge.files import write_text
-from ramedge.summary import as_markdown, summarize
+from ramedge.quality.evaluation import Evaluation
+from ramedge.quality.tables import as_markdown, summarize
 from ramedge.weights import FOLDER as CARDS
 from ramedge.weights import NETWORK
 

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from ramedge.machine import describe_machine
 from ramedge.network.config import NetworkConfig
+from ramedge.system import describe_machine
 from ramedge.training.loop import TrainingSettings, train
 from ramedge.training.recipe import FAST, Recipe
 

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ramedge.machine import describe_machine
 from ramedge.media.frames import Pixels
 from ramedge.network.config import NetworkConfig
-from ramedge.passes import AttentionSolver
 from ramedge.runtimes.base import Runtime
 from ramedge.runtimes.select import PrecisionName, RuntimeSettings, open_model
 from ramedge.samples import PHOTOS, sample_photo
-from ramedge.tiling import TilePlan
+from ramedge.system import describe_machine
+from ramedge.tiling.attention.fixed_point import AttentionSolver
+from ramedge.tiling.grid import TilePlan
 
 CANDIDATES: tuple[PrecisionName, ...] = ("fp32", "auto", "int8")
 BOX = 100, 100, 233, 251

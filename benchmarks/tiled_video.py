@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from ramedge import Upscaler
-from ramedge.machine import describe_machine
 from ramedge.media.video import VideoReader
 from ramedge.runtimes.select import RuntimeSettings
+from ramedge.system import describe_machine
 
 MODES = ("exact", "follow", "fast")
 

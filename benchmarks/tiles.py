@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image
 
 from ramedge import Upscaler
-from ramedge.machine import describe_machine
-from ramedge.photos import downscale
+from ramedge.quality.photos import downscale
 from ramedge.runtimes.select import RuntimeSettings
+from ramedge.system import describe_machine
 
 AMPLIFIED = 32
 

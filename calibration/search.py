@@ -20,9 +20,9 @@ from ramedge.calibration.quantize import (
     multiply_adds,
 )
 from ramedge.calibration.ranges import METHODS, Magnitudes, Method, measure
+from ramedge.quality.int8_budget import Budget, Loss, Picture, milliseconds
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
 from ramedge.runtimes.openvino import OpenVinoRuntime
-from ramedge.worth import Budget, Loss, Picture, milliseconds
 
 OnStep = Callable[[int, int], None]
 

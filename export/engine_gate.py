@@ -12,8 +12,8 @@ import numpy as np
 from ramedge.errors import GateError
 from ramedge.export.engine import Engine
 from ramedge.export.engines import EngineCache, Record
-from ramedge.gate import THRESHOLDS, Images, Thresholds, gate_photos
-from ramedge.metrics import agreement
+from ramedge.quality.gate import THRESHOLDS, Images, Thresholds, gate_photos
+from ramedge.quality.metrics import agreement
 from ramedge.runtimes.cuda import Cuda
 from ramedge.runtimes.engine_session import EngineSession
 from ramedge.runtimes.flavour import FLAVOURS

@@ -16,9 +16,9 @@ from ramedge.calibration.frames import CalibrationFrame, CalibrationSettings, co
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.calibration.search import search
 from ramedge.errors import GateError
-from ramedge.gate import THRESHOLDS
-from ramedge.photos import downscale
-from ramedge.worth import Budget, Picture
+from ramedge.quality.gate import THRESHOLDS
+from ramedge.quality.int8_budget import Budget, Picture
+from ramedge.quality.photos import downscale
 
 CHECK_EVERY = 6
 """One calibration picture in so many is not calibrated on, but kept for the gate."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ramedge.artifacts.artifact import Manifest
 from ramedge.errors import MissingExtraError
-from ramedge.export.artifact import Manifest
 from ramedge.files import atomic_path, write_text
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import onnx
 
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.artifacts.storage import read_graph
 from ramedge.errors import MissingExtraError, UsageError
-from ramedge.export.artifact import load_artifact
 from ramedge.files import file_digest
-from ramedge.gate import Images, Network
-from ramedge.machine import has_torch
 from ramedge.network.header import read_header
+from ramedge.quality.gate import Images, Network
 from ramedge.runtimes.openvino import OpenVinoRuntime
-from ramedge.statistics import ChannelExcitation, load_excitation
+from ramedge.system import has_torch
+from ramedge.tiling.statistics import ChannelExcitation, load_excitation
 from ramedge.weights import shipped_artifact, shipped_precisions, shipped_weights
 
 PYTORCH, SHIPPED = "PyTorch", "the shipped FP32 model"

@@ -18,37 +18,37 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ramedge.comparison import Comparison, evaluate_sets
     from ramedge.errors import RamedgeError
-    from ramedge.evaluation import Evaluation, evaluate
     from ramedge.export.model import ExportSettings, export_model
+    from ramedge.jobs.pipeline import UpscaleSettings, upscale_files
     from ramedge.network.config import NetworkConfig
     from ramedge.network.srram import SRRAM
     from ramedge.network.weights import Weights, load_weights, save_weights
-    from ramedge.pipeline import UpscaleSettings, upscale_files
+    from ramedge.quality.benchmark_sets import Comparison, evaluate_sets
+    from ramedge.quality.evaluation import Evaluation, evaluate
     from ramedge.runtimes.select import RuntimeSettings
     from ramedge.training.loop import TrainingSettings, train
-    from ramedge.upscale import Upscaler
+    from ramedge.upscaling.upscaler import Upscaler
 
 _HOMES = {
-    "Comparison": "ramedge.comparison",
-    "Evaluation": "ramedge.evaluation",
+    "Comparison": "ramedge.quality.benchmark_sets",
+    "Evaluation": "ramedge.quality.evaluation",
     "ExportSettings": "ramedge.export.model",
     "NetworkConfig": "ramedge.network.config",
     "RamedgeError": "ramedge.errors",
     "RuntimeSettings": "ramedge.runtimes.select",
     "SRRAM": "ramedge.network.srram",
     "TrainingSettings": "ramedge.training.loop",
-    "UpscaleSettings": "ramedge.pipeline",
-    "Upscaler": "ramedge.upscale",
+    "UpscaleSettings": "ramedge.jobs.pipeline",
+    "Upscaler": "ramedge.upscaling.upscaler",
     "Weights": "ramedge.network.weights",
-    "evaluate": "ramedge.evaluation",
-    "evaluate_sets": "ramedge.comparison",
+    "evaluate": "ramedge.quality.evaluation",
+    "evaluate_sets": "ramedge.quality.benchmark_sets",
     "export_model": "ramedge.export.model",
     "load_weights": "ramedge.network.weights",
     "save_weights": "ramedge.network.weights",
     "train": "ramedge.training.loop",
-    "upscale_files": "ramedge.pipeline",
+    "upscale_files": "ramedge.jobs.pipeline",
 }
 
 __all__ = [

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from ramedge.errors import DependencyError, RamedgeError
 from ramedge.failures import as_failure
-from ramedge.machine import cpu_flags, cpu_name, nvidia_gpus, usable_cores
-from ramedge.memory import available_bytes
 from ramedge.requirements import need_of, needs
+from ramedge.system import cpu_flags, cpu_name, nvidia_gpus, usable_cores
+from ramedge.tiling.memory import available_bytes
 
 Status = Literal["ok", "missing", "broken"]
 
@@ -159,7 +159,7 @@ def _openvino() -> Check:
 
 
 def _models() -> Check:
-    from ramedge.export.artifact import load_artifact
+    from ramedge.artifacts.artifact import load_artifact
     from ramedge.weights import shipped_artifact, shipped_precisions, shipped_scales
 
     try:
@@ -176,7 +176,7 @@ def _models() -> Check:
 def _inference() -> Check:
     import numpy as np
 
-    from ramedge.upscale import Upscaler
+    from ramedge.upscaling.upscaler import Upscaler
 
     with Upscaler() as upscaler:
         result = upscaler.upscale(np.full((8, 8, 3), 128, np.uint8))
@@ -228,14 +228,14 @@ def _has_encoder(name: str) -> bool:
 
 
 def _upscaled_picture() -> Check:
-    from ramedge.trial import try_picture
+    from ramedge.jobs.trial import try_picture
 
     try_picture()
     return Check("Upscaled picture", "ok", "a PNG, from file to file", required=True)
 
 
 def _upscaled_video() -> Check:
-    from ramedge.trial import try_video
+    from ramedge.jobs.trial import try_video
 
     try_video()
     return Check("Upscaled video", "ok", "two frames of H.264, from file to file", required=True)

@@ -20,7 +20,7 @@ from ramedge.media.frames import Pixels
 from ramedge.runtimes.base import Features, Floats, GraphKind, Runtime, is_out_of_memory
 from ramedge.runtimes.openvino_blocks import count_blocks, part
 from ramedge.runtimes.openvino_graph import prepare, without_fp16
-from ramedge.statistics import load_excitation
+from ramedge.tiling.statistics import load_excitation
 
 if TYPE_CHECKING:
     import openvino
@@ -41,7 +41,7 @@ WEIGHTS_NAME = "model.bin"
 """The weights of all IRs (`.xml`) in a folder."""
 _HELD: Mapping[GraphKind, int] = MappingProxyType({"frame": 1, "tile": 2, "statistics": 2})
 """So many compiled graphs of a kind are kept. Tiles take turns with the small windows that the
-first guess of a frame's attention is from (`ramedge.passes`)."""
+first guess of a frame's attention is from (`ramedge.tiling.attention.fixed_point`)."""
 _Key = tuple[GraphKind, str, str]
 """Kind, type of the pixels, arithmetic of a compiled graph."""
 
@@ -52,7 +52,7 @@ class TileModel:
 
     Attributes:
         model: `.onnx` or `.xml` of the graph kind `tile`.
-        excitation: safetensors of `ramedge.statistics.save_excitation`.
+        excitation: safetensors of `ramedge.tiling.statistics.save_excitation`.
     """
 
     model: Path

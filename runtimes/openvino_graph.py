@@ -7,8 +7,8 @@ convolutions, small as it is. So, on a copy of the graph, the first three where 
 - The variance of a frame becomes the mean of squares less the square of the mean: two passes over
   the features instead of four, and nothing is written between.
 - Sums over a frame go over its columns and then over its rows. One long sum in FP32 is off by up to
-  5e-4 where the mean is large, and tiles (`ramedge.tiles`) would find another attention than the
-  frame's own graph: half precision then rounds everything otherwise.
+  5e-4 where the mean is large, and tiles (`ramedge.tiling.execution`) would find another attention
+  than the frame's own graph: half precision then rounds everything otherwise.
 - The gate σ(z)·x becomes an exponential and a division, which are fused with the residual sum and
   the rounding to int8 behind it.
 - What is small stays in FP32 whatever the hint: the statistic, the two layers behind it, and the

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from ramedge.artifacts.artifact import Artifact, is_artifact, load_artifact
 from ramedge.errors import MissingExtraError, RuntimeUnavailableError, UsageError
-from ramedge.export.artifact import Artifact, is_artifact, load_artifact
-from ramedge.halos import Halos, load_halos
-from ramedge.machine import has_torch
 from ramedge.network.config import SUPPORTED_SCALES
 from ramedge.network.header import read_header
 from ramedge.runtimes.base import Runtime
 from ramedge.runtimes.flavour import FLAVOURS, RTX, TENSORRT, Flavour
 from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
+from ramedge.system import has_torch
+from ramedge.tiling.halos import Halos, load_halos
 from ramedge.weights import shipped_artifact, shipped_weights
 
 if TYPE_CHECKING:

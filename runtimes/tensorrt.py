@@ -21,7 +21,7 @@ from ramedge.runtimes.base import Floats, Runtime
 from ramedge.runtimes.cuda import Cuda, open_cuda
 from ramedge.runtimes.engine_session import EngineSession
 from ramedge.runtimes.flavour import Flavour
-from ramedge.statistics import load_excitation
+from ramedge.tiling.statistics import load_excitation
 
 _STEP_16 = np.float32(1.0 / 65535.0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramedge import doctor, machine
+from ramedge import doctor, system
 from ramedge.doctor import Check, Diagnosis, diagnose
 from ramedge.errors import WeightsError
 
@@ -49,7 +49,7 @@ def test_a_damaged_model_is_found(ramedge, monkeypatch: pytest.MonkeyPatch) -> N
     def damaged(folder: Path) -> None:
         raise WeightsError("model.onnx is missing or not what was exported")
 
-    monkeypatch.setattr("ramedge.export.artifact.load_artifact", damaged)
+    monkeypatch.setattr("ramedge.artifacts.artifact.load_artifact", damaged)
     ended = ramedge("doctor")
     assert ended.code == 1
     assert "broken" in ended.out
@@ -57,7 +57,7 @@ def test_a_damaged_model_is_found(ramedge, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_tint_of_the_runtime_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ramedge.upscale import Upscaler
+    from ramedge.upscaling.upscaler import Upscaler
 
     real = Upscaler.upscale
     monkeypatch.setattr(Upscaler, "upscale", lambda self, pixels: real(self, pixels) // 2)
@@ -69,7 +69,7 @@ def test_a_tint_of_the_runtime_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("kind", ["picture", "video"])
 def test_a_file_that_comes_out_wrong_is_found(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     from ramedge.media.frames import Pixels
-    from ramedge.upscale import Upscaler
+    from ramedge.upscaling.upscaler import Upscaler
 
     real = Upscaler.upscale_many
 
@@ -101,7 +101,7 @@ def test_the_gpu_is_what_the_driver_says(
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     done = subprocess.CompletedProcess([], code, output, "")
-    monkeypatch.setattr(machine.subprocess, "run", lambda *a, **k: done)
+    monkeypatch.setattr(system.subprocess, "run", lambda *a, **k: done)
     check = doctor._gpu()
     assert check.status == status
     assert detail in check.detail

@@ -9,10 +9,10 @@ from PIL import Image, ImageOps
 
 from ramedge.bench.settings import BenchSettings, Size
 from ramedge.errors import InputError
+from ramedge.jobs.output_paths import Job
 from ramedge.media.frames import Pixels
 from ramedge.media.images import read_image
 from ramedge.media.video import VideoReader
-from ramedge.naming import Job
 from ramedge.samples import PHOTOS, sample_photo
 
 DEFAULT_SIZE = Size(180, 320)

@@ -14,9 +14,9 @@ from PIL import Image
 from ramedge.bench.settings import Engine
 from ramedge.bench.worker import Worker
 from ramedge.errors import GateError
-from ramedge.gate import THRESHOLDS, Images, gate_photos, judge
-from ramedge.metrics import Agreement, agreement, psnr_y
-from ramedge.photos import downscale
+from ramedge.quality.gate import THRESHOLDS, Images, gate_photos, judge
+from ramedge.quality.metrics import Agreement, agreement, psnr_y
+from ramedge.quality.photos import downscale
 from ramedge.samples import PHOTOS, sample_photo
 
 _LOOSENESS = tuple(sorted(THRESHOLDS, key=lambda name: -THRESHOLDS[name].min_psnr))

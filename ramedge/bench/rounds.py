@@ -14,7 +14,7 @@ from ramedge.bench.result import Combination
 from ramedge.bench.settings import FEWEST_ROUNDS, BenchSettings, Engine, Size, model_name
 from ramedge.bench.stages import Stages
 from ramedge.bench.worker import Opened, Peak, Worker
-from ramedge.naming import Job
+from ramedge.jobs.output_paths import Job
 
 _TURN_SECONDS = 0.05
 """An engine that is faster than this does several runs in its turn."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from ramedge.artifacts.artifact import Manifest, is_artifact, load_artifact
 from ramedge.errors import InputError, MissingExtraError, UsageError
-from ramedge.export.artifact import Manifest, is_artifact, load_artifact
 from ramedge.files import file_digest
-from ramedge.machine import has_torch, nvidia_gpus
 from ramedge.runtimes.select import (
     DEFAULT_SCALE,
     PrecisionName,
@@ -20,6 +19,7 @@ from ramedge.runtimes.select import (
     best_flavour,
     model_source,
 )
+from ramedge.system import has_torch, nvidia_gpus
 from ramedge.weights import shipped_precisions, shipped_scales, shipped_weights
 
 FEWEST_ROUNDS = 3

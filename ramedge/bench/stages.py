@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramedge.jobs.output_paths import Job
+from ramedge.jobs.pipeline import upscale_picture
+from ramedge.jobs.threaded_pipeline import overlap
 from ramedge.media.frames import Pixels
 from ramedge.media.image_writer import write_image
 from ramedge.media.images import read_image
 from ramedge.media.video import EncodingSettings, Frame, VideoReader, VideoWriter
-from ramedge.naming import Job
-from ramedge.overlap import overlap
-from ramedge.pipeline import upscale_picture
-from ramedge.upscale import Upscaler
+from ramedge.upscaling.upscaler import Upscaler
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,11 @@ from ramedge.bench.settings import Engine
 from ramedge.bench.stages import Stages, run_stages
 from ramedge.errors import RuntimeUnavailableError, UnexpectedError
 from ramedge.failures import as_failure
-from ramedge.gate import Images
 from ramedge.media.frames import Pixels
-from ramedge.memory import peak_resident_bytes
+from ramedge.quality.gate import Images
 from ramedge.runtimes.select import model_source
-from ramedge.upscale import Upscaler
+from ramedge.tiling.memory import peak_resident_bytes
+from ramedge.upscaling.upscaler import Upscaler
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +188,8 @@ class _Session:
 
 
 def _bytes_on_disk(source: Path) -> int:
+    from ramedge.artifacts.artifact import is_artifact, load_artifact
     from ramedge.artifacts.storage import bytes_read
-    from ramedge.export.artifact import is_artifact, load_artifact
 
     if not is_artifact(source):
         return source.stat().st_size

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ramedge.artifacts.artifact import is_artifact, load_artifact
 from ramedge.cli import console
 from ramedge.cli.engine_options import ShapeOptions
 from ramedge.errors import RuntimeUnavailableError, UsageError
-from ramedge.export.artifact import is_artifact, load_artifact
 from ramedge.export.engine import Engine, EngineRequest, check_buildable, get_engine
 from ramedge.export.engine_gate import check_engine
 from ramedge.export.engines import EngineCache

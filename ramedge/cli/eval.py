@@ -26,15 +26,15 @@ from ramedge.cli.options import (
     check_text_output,
     exit_code,
 )
-from ramedge.comparison import Comparison, evaluate_sets
 from ramedge.errors import UsageError
-from ramedge.evaluation import Evaluation, Score
 from ramedge.files import write_text
-from ramedge.machine import describe_machine
-from ramedge.photos import find_photos
+from ramedge.quality.benchmark_sets import Comparison, evaluate_sets
+from ramedge.quality.evaluation import Evaluation, Score
+from ramedge.quality.photos import find_photos
+from ramedge.quality.tables import UNITS, Summary, as_markdown, summarize
 from ramedge.runtimes.select import RuntimeSettings
-from ramedge.summary import UNITS, Summary, as_markdown, summarize
-from ramedge.upscale import Upscaler
+from ramedge.system import describe_machine
+from ramedge.upscaling.upscaler import Upscaler
 
 
 def evaluate_folders(

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ramedge.artifacts.artifact import Artifact, is_artifact
 from ramedge.calibration.frames import CalibrationSettings
 from ramedge.cli import console
 from ramedge.cli.engine_build import build_engine, check_engine_options
 from ramedge.cli.engine_options import ShapeOptions
 from ramedge.cli.options import check_text_output
 from ramedge.errors import MissingExtraError, UsageError
-from ramedge.export.artifact import Artifact, is_artifact
 from ramedge.export.int8 import Int8Settings
 from ramedge.export.int8_report import picture_of, write_report
 from ramedge.export.model import ExportSettings, Precision, Target, export_model
 from ramedge.export.sources import check_installed
+from ramedge.quality.int8_budget import Budget
 from ramedge.runtimes.flavour import FLAVOURS, FlavourName
 from ramedge.runtimes.select import best_flavour
-from ramedge.worth import Budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,11 @@ from ramedge.cli.options import (
 )
 from ramedge.errors import UsageError
 from ramedge.files import write_text
+from ramedge.jobs.output_paths import Existing, Job
+from ramedge.jobs.pipeline import FileResult, UpscaleObserver, UpscaleSettings, upscale_files
 from ramedge.media.video import EncodingSettings
-from ramedge.naming import Existing, Job
-from ramedge.pipeline import FileResult, UpscaleObserver, UpscaleSettings, upscale_files
 from ramedge.runtimes.select import RuntimeSettings
-from ramedge.sides import TileOption
+from ramedge.tiling.planner import TileOption
 
 _LEAST_BYTES = 1 << 20
 """A smaller number without a unit was meant in another one."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from ramedge.errors import InputError
 from ramedge.network.attention import variance_pool
 from ramedge.network.srram import SRRAM, ResidualAttentionBlock
-from ramedge.photos import downscale
+from ramedge.quality.photos import downscale
 from ramedge.study.settings import SCALE
 
 Pixels = NDArray[np.uint8]

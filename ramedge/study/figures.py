@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ramedge.errors import MissingExtraError
 from ramedge.files import atomic_path
 from ramedge.network.weights import load_weights
-from ramedge.photos import find_photos
+from ramedge.quality.photos import find_photos
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.study.features import (
     Example,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ramedge.files import write_text
 from ramedge.network.config import ATTENTION_NAMES
+from ramedge.quality.tables import Summary, as_markdown
 from ramedge.study.paper import (
     PAPER_NETWORK,
     PAPER_TRAINING,
@@ -14,7 +15,6 @@ from ramedge.study.paper import (
     paper_psnr,
 )
 from ramedge.study.result import RESULT_NAME, Study, title
-from ramedge.summary import Summary, as_markdown
 
 REPORT_NAME = "study.md"
 _NOTHING = "–"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ramedge.evaluation import Evaluation
 from ramedge.network.config import ATTENTION_NAMES
+from ramedge.quality.evaluation import Evaluation
 from ramedge.study.settings import StudySettings
 
 FORMAT_VERSION = 1
@@ -115,7 +115,7 @@ class Study:
     """A study, complete or on the way.
 
     Attributes:
-        machine: see `ramedge.machine.describe_machine`.
+        machine: see `ramedge.system.describe_machine`.
         rows: in the order of `ATTENTION_NAMES`; those not trained yet are missing.
     """
 

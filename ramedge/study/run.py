@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import torch
 
 from ramedge.errors import CancelledError, TrainingError, UsageError
-from ramedge.evaluation import evaluate
 from ramedge.files import file_digest
-from ramedge.machine import describe_machine
 from ramedge.network.config import ATTENTION_NAMES
 from ramedge.network.srram import SRRAM
+from ramedge.quality.evaluation import evaluate
 from ramedge.runtimes.select import RuntimeSettings
 from ramedge.study.report import write_results
 from ramedge.study.result import Row, SetScore, Study, title
 from ramedge.study.settings import SCALE, StudySettings
 from ramedge.study.stored import StoredRun, holds_study, stored_rows, stored_run
+from ramedge.system import describe_machine
 from ramedge.training.distributed import choose_device
 from ramedge.training.loop import CHECKPOINT_NAME, Observer, Progress, TrainingSettings, train
-from ramedge.upscale import Upscaler
+from ramedge.upscaling.upscaler import Upscaler
 
 
 @dataclass(slots=True)

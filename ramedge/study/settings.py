@@ -8,7 +8,7 @@ from typing import Any
 
 from ramedge.errors import UsageError
 from ramedge.network.config import ATTENTION_NAMES, NetworkConfig
-from ramedge.photos import find_photos
+from ramedge.quality.photos import find_photos
 from ramedge.training.recipe import Recipe
 
 SCALE = 2

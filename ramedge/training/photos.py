@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ramedge.errors import InputError
-from ramedge.photos import downscale, find_photos
+from ramedge.quality.photos import downscale, find_photos
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")

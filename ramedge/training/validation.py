@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ramedge.metrics import psnr_y
 from ramedge.network.srram import SRRAM
+from ramedge.quality.metrics import psnr_y
 from ramedge.training.batches import to_image
 from ramedge.training.photos import Photo, Pixels, validation_pairs
 from ramedge.training.pictures import ROWS

@@ -15,14 +15,14 @@ from ramedge.bench.quality import Photo, sample_pairs, summarize
 from ramedge.bench.settings import BenchSettings, Engine, Size, chosen_engines, reference_of
 from ramedge.bench.stages import Stages, run_stages
 from ramedge.errors import UsageError
-from ramedge.memory import peak_resident_bytes, resident_bytes
-from ramedge.metrics import agreement
 from ramedge.network.config import NetworkConfig, config_of
 from ramedge.network.srram import SRRAM
+from ramedge.quality.metrics import agreement
 from ramedge.runtimes.flavour import TENSORRT
 from ramedge.runtimes.select import RuntimeSettings
 from ramedge.samples import sample_clip
-from ramedge.upscale import Upscaler
+from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
+from ramedge.upscaling.upscaler import Upscaler
 from ramedge.weights import shipped_artifact
 
 

@@ -13,12 +13,12 @@ import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
 
+from ramedge.artifacts.artifact import MANIFEST_NAME, load_artifact, write_manifest
 from ramedge.bench.result import load_result
 from ramedge.bench.rounds import Lane, run_rounds
 from ramedge.bench.settings import BenchSettings, Engine, Size
 from ramedge.bench.worker import Worker
 from ramedge.errors import RuntimeUnavailableError
-from ramedge.export.artifact import MANIFEST_NAME, load_artifact, write_manifest
 from ramedge.export.model import ExportSettings, export_model
 from ramedge.files import file_digest
 

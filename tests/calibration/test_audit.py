@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.calibration.audit import AuditSettings, audit, audit_file, is_quantized
 from ramedge.errors import ExportError, WeightsError
-from ramedge.export.artifact import load_artifact
 
 WEIGHT = np.random.default_rng(0).integers(-127, 128, (8, 4, 3, 3)).astype(np.int8)
 

@@ -14,8 +14,8 @@ from ramedge.calibration.quantize import dense_convolutions, inputs_of, quantize
 from ramedge.calibration.ranges import LEVELS, METHODS, Magnitudes, measure
 from ramedge.errors import ExportError
 from ramedge.export.onnx import export_onnx
-from ramedge.metrics import agreement
 from ramedge.network.srram import SRRAM
+from ramedge.quality.metrics import agreement
 from ramedge.runtimes.openvino import OpenVinoRuntime
 from ramedge.samples import PHOTOS, sample_photo
 

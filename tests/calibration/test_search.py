@@ -17,8 +17,8 @@ from ramedge.export.onnx import export_onnx
 from ramedge.network.collapse import collapse
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
+from ramedge.quality.int8_budget import Budget, Loss, Picture
 from ramedge.samples import PHOTOS, sample_photo
-from ramedge.worth import Budget, Loss, Picture
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.errors import RuntimeUnavailableError
-from ramedge.export.artifact import load_artifact
 from ramedge.export.engine import EngineRequest, get_engine
 from ramedge.export.engine_gate import check_engine
 from ramedge.export.engines import EngineCache
 from ramedge.export.tensorrt import BuildSettings, Shapes
-from ramedge.gate import gate_photos
-from ramedge.metrics import agreement
 from ramedge.network.weights import load_weights
+from ramedge.quality.gate import gate_photos
+from ramedge.quality.metrics import agreement
 from ramedge.runtimes.cuda import Cuda
 from ramedge.runtimes.cuda_bindings import CudaPython, PyCuda
 from ramedge.runtimes.engine_session import EngineSession

@@ -17,9 +17,9 @@ from ramedge.errors import RuntimeUnavailableError, UsageError, WeightsError
 from ramedge.export.engines import EngineCache
 from ramedge.export.onnx import export_onnx
 from ramedge.export.tensorrt import BuildSettings, Shapes
-from ramedge.metrics import agreement
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
+from ramedge.quality.metrics import agreement
 from ramedge.runtimes.base import Runtime
 from ramedge.runtimes.cuda_bindings import CudaPython, PyCuda
 from ramedge.runtimes.flavour import RTX, TENSORRT, Flavour

@@ -13,19 +13,19 @@ import onnxruntime
 import pytest
 import torch
 
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.artifacts.storage import external_files
 from ramedge.errors import ExportError, GateError, UsageError, WeightsError
 from ramedge.export import model as export_module
-from ramedge.export.artifact import load_artifact
 from ramedge.export.model import ExportSettings, export_model
 from ramedge.export.onnx import export_onnx
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.files import file_digest
-from ramedge.gate import gate_photos
-from ramedge.metrics import agreement
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights, save_weights
+from ramedge.quality.gate import gate_photos
+from ramedge.quality.metrics import agreement
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
 from ramedge.runtimes.torch import TorchRuntime
 from ramedge.samples import PHOTOS, sample_photo

@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from ramedge.export.artifact import load_artifact
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.export.half import is_half, to_half
 from ramedge.export.onnx import network_graph
 from ramedge.network.collapse import collapse

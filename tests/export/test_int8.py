@@ -9,22 +9,22 @@ import onnx
 import pytest
 from PIL import Image
 
-from ramedge import worth
+from ramedge.artifacts.artifact import load_artifact
 from ramedge.calibration.audit import audit_file
 from ramedge.calibration.frames import CalibrationSettings
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.errors import GateError, UsageError
 from ramedge.export import int8 as int8_module
-from ramedge.export.artifact import load_artifact
 from ramedge.export.int8 import Int8Settings
 from ramedge.export.model import ExportSettings, export_model
-from ramedge.gate import gate_photos
-from ramedge.metrics import agreement
 from ramedge.network.weights import load_weights
+from ramedge.quality import int8_budget as worth
+from ramedge.quality.gate import gate_photos
+from ramedge.quality.int8_budget import Budget
+from ramedge.quality.metrics import agreement
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
 from ramedge.runtimes.openvino import OpenVinoRuntime
 from ramedge.samples import PHOTOS, sample_photo
-from ramedge.worth import Budget
 
 FOUND: list[object] = []
 

@@ -11,15 +11,15 @@ import numpy as np
 import onnx
 import pytest
 
+from ramedge.artifacts.artifact import STORE_NAME, Artifact, load_artifact
 from ramedge.artifacts.storage import save_graphs
-from ramedge.export.artifact import STORE_NAME, Artifact, load_artifact
 from ramedge.export.half import to_half
 from ramedge.export.openvino import convert_to_openvino
-from ramedge.gate import frame_through_tile
-from ramedge.metrics import agreement
+from ramedge.quality.gate import frame_through_tile
+from ramedge.quality.metrics import agreement
 from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
 from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
-from ramedge.tiling import Window
+from ramedge.tiling.grid import Window
 from ramedge.weights import shipped_artifact, shipped_scales
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8 in fp16")
@@ -55,7 +55,7 @@ def artifact(
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    from ramedge.gate import gate_photos
+    from ramedge.quality.gate import gate_photos
 
     return np.ascontiguousarray(next(iter(gate_photos().values()))[:, :, 40:88, 40:104])
 

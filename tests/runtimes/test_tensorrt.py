@@ -20,7 +20,7 @@ from ramedge.network.tiled import excitation_of
 from ramedge.runtimes.cuda import NO_GPU, gpu_facts, open_cuda
 from ramedge.runtimes.engine_session import SLOTS, EngineSession
 from ramedge.runtimes.tensorrt import EngineModels, EngineSource, TensorRtRuntime
-from ramedge.statistics import save_excitation
+from ramedge.tiling.statistics import save_excitation
 
 SHAPES = BuildSettings(Shapes((1, 1), (16, 16), (24, 24)))
 
@@ -130,9 +130,9 @@ def test_out_of_memory_becomes_smaller_tiles(
     models: EngineModels, tmp_path: Path, small_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same frame, nothing skipped, and the same result as with memory enough."""
-    from ramedge import upscale
-    from ramedge.halos import Halos
     from ramedge.runtimes.select import OpenedModel
+    from ramedge.tiling.halos import Halos
+    from ramedge.upscaling import upscaler as upscale
 
     pixels = frames(1, 90, 84)[0]
     results = []
@@ -153,9 +153,9 @@ def test_memory_that_runs_out_in_a_video_skips_no_frame(
     models: EngineModels, tmp_path: Path, small_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two frames are in flight when the third, of another size, no longer fits."""
-    from ramedge import upscale
-    from ramedge.halos import Halos
     from ramedge.runtimes.select import OpenedModel
+    from ramedge.tiling.halos import Halos
+    from ramedge.upscaling import upscaler as upscale
 
     video = [*frames(3, 40, 40), *frames(3, 90, 84), *frames(1, 40, 40)]
     results = []

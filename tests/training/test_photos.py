@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ramedge.errors import InputError
-from ramedge.photos import downscale, find_photos
+from ramedge.quality.photos import downscale, find_photos
 from ramedge.training.photos import (
     PatchSampler,
     Photo,

@@ -23,10 +23,10 @@ from ramedge.errors import (
     UsageError,
     WeightsError,
 )
-from ramedge.metrics import psnr_y
 from ramedge.network.config import NetworkConfig
 from ramedge.network.weights import load_weights, save_weights
-from ramedge.photos import downscale
+from ramedge.quality.metrics import psnr_y
+from ramedge.quality.photos import downscale
 from ramedge.training.batches import (
     DeviceBatches,
     HostBatches,

@@ -1,0 +1,1 @@
+"""How good pictures are: metrics, the parity gate, the INT8 budget, benchmark sets, tables."""

@@ -1,0 +1,1 @@
+"""Exact tiles: grid, halos, planner, execution, channel statistics."""

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_networks import make_network
+
+from ramedge.errors import UsageError
+from ramedge.export.onnx import export_onnx
+from ramedge.media.video import VideoReader
+from ramedge.network.config import NetworkConfig
+from ramedge.network.srram import SRRAM
+from ramedge.network.tiled import TiledNetwork, excitation_of
+from ramedge.quality.metrics import psnr
+from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
+from ramedge.runtimes.select import PrecisionName, RuntimeSettings
+from ramedge.runtimes.torch import TorchRuntime
+from ramedge.samples import PHOTOS, sample_photo
+from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner
+from ramedge.tiling.attention.fixed_point import TOLERANCE, AttentionSolver
+from ramedge.tiling.execution import FrameTiler
+from ramedge.tiling.grid import TileChoice, TilePlan, Window
+from ramedge.tiling.halos import Halos
+from ramedge.tiling.memory import resident_bytes
+from ramedge.tiling.statistics import attention_change, merge, save_excitation
+from ramedge.upscaling.upscaler import Upscaler
+
+ATTENTION = 20.0
+FEATURES = 8.0
+"""Make the attention of an untrained network differ from tile to tile."""
+
+
+def open_torch(network: SRRAM, folder: Path) -> Runtime:
+    return TorchRuntime(network, "fp32", "cpu")
+
+
+def open_openvino(network: SRRAM, folder: Path) -> Runtime:
+    export_onnx(network, folder / "model.onnx")
+    export_onnx(network, folder / "tile.onnx", kind="tile")
+    save_excitation(excitation_of(network), folder / "attention.safetensors")
+    tiles = TileModel(folder / "tile.onnx", folder / "attention.safetensors")
+    scale = network.config.scales[0]
+    return OpenVinoRuntime(folder / "model.onnx", scale, "fp32", tiles=tiles)
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def network(request: pytest.FixtureRequest) -> SRRAM:
+    """Untrained, with an attention that differs from tile to tile."""
+    config = NetworkConfig(blocks=3, channels=16, reduction=4, scales=(request.param,))
+    network = make_network(config, seed=request.param)
+    with torch.no_grad():
+        for block in network.blocks:
+            block.attention.excitation.fc1.weight.mul_(ATTENTION)  # type: ignore[union-attr]
+            block.conv2.weight.mul_(FEATURES)  # type: ignore[union-attr]
+    return network
+
+
+@pytest.fixture(scope="module", params=[open_torch, open_openvino])
+def runtime(
+    request: pytest.FixtureRequest, network: SRRAM, tmp_path_factory: pytest.TempPathFactory
+):
+    with request.param(network, tmp_path_factory.mktemp("tiles")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def frame() -> np.ndarray:
+    """A photo of 101×83 whose corner differs much from the rest, 16 bits."""
+    with Image.open(sample_photo(PHOTOS[0])) as opened:
+        pixels = np.asarray(opened.convert("RGB"))[100:183, 100:201].astype(np.uint16) * 257
+    pixels[:30, :30] //= 6
+    return pixels
+
+
+def tiler(runtime: Runtime, network: SRRAM, mode="exact") -> FrameTiler:
+    halos = Halos(network.config.receptive_field(network.config.scales[0]))
+    return FrameTiler(runtime, halos, mode)
+
+
+def ignore(done: int, total: int) -> None:
+    assert 0 < done <= total
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [TileChoice(16), TileChoice(47), TileChoice(16, by_block=True), TileChoice(47, by_block=True)],
+)
+def test_tiles_equal_the_whole_frame(
+    runtime: Runtime, network: SRRAM, frame: np.ndarray, tiles: TileChoice
+) -> None:
+    whole = runtime.infer(frame[None])[0].astype(int)
+    found = tiler(runtime, network).upscale(frame, tiles, ignore).astype(int)
+    assert np.abs(found - whole).max() <= 1e-4 * 65535
+    eight = (frame >> 8).astype(np.uint8)
+    whole, found = (
+        runtime.infer(eight[None])[0],
+        tiler(runtime, network).upscale(eight, tiles, ignore),
+    )
+    difference = np.abs(whole.astype(int) - found)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 1e-4
+
+
+def test_tiles_alone_would_differ(runtime: Runtime, network: SRRAM, frame: np.ndarray) -> None:
+    """What the passes are for: without them the same tiles are far off."""
+    whole = runtime.infer(frame[None])[0].astype(int)
+    halo = network.config.receptive_field(network.config.scales[0])
+    worst = 0
+    for tile in TilePlan(*frame.shape[:2], 16, halo):
+        alone = runtime.infer(frame[tile.source.slices][None])[0].astype(int)
+        scale = network.config.scales[0]
+        kept = alone[tile.interior.within(tile.source).scaled(scale).slices]
+        worst = max(worst, np.abs(kept - whole[tile.interior.scaled(scale).slices]).max())
+    assert worst > 10 * 1e-4 * 65535
+
+
+def test_as_many_passes_as_blocks_are_exact_from_any_start(
+    runtime: Runtime, network: SRRAM, frame: np.ndarray
+) -> None:
+    excitation = excitation_of(network)
+    halo = network.config.receptive_field(network.config.scales[0])
+    plan = TilePlan(*frame.shape[:2], 32, halo)
+
+    def one_pass(logits: np.ndarray) -> np.ndarray:
+        parts = [
+            runtime.infer_statistic(
+                frame[tile.source.slices], logits, tile.interior.within(tile.source)
+            )
+            for tile in plan
+        ]
+        return excitation.logits(merge(parts).variance)
+
+    rng = np.random.default_rng(1)
+    ends = []
+    for _ in range(2):
+        logits = rng.normal(0, 3, excitation.shape)
+        for _ in range(network.config.blocks):
+            logits = one_pass(logits)
+        ends.append(logits)
+    assert attention_change(*ends) < 1e-6
+    solved = AttentionSolver(runtime, excitation).solve(frame, plan)
+    assert attention_change(solved.logits, ends[0]) <= 10 * TOLERANCE[16]
+    assert solved.remaining <= TOLERANCE[16]
+
+
+def test_statistic_is_that_of_the_interior(
+    runtime: Runtime, network: SRRAM, frame: np.ndarray
+) -> None:
+    """Against a forward hook in PyTorch and numpy's variance."""
+    part, interior = frame[:40, :50], Window(5, 7, 31, 44)
+    logits = np.random.default_rng(2).normal(0, 1, excitation_of(network).shape)
+    _, statistic = runtime.infer_tile(part, logits, interior)
+    again = runtime.infer_statistic(part, logits, interior)
+    image = torch.from_numpy(part.astype(np.float32) / 65535).permute(2, 0, 1)[None]
+    features = network.enter(image)
+    with torch.no_grad():
+        for index, block in enumerate(network.blocks):
+            x = block.transform(features)  # type: ignore[operator]
+            inner = x[0].double().numpy()[:, interior.top : interior.bottom,
+                                          interior.left : interior.right]  # fmt: skip
+            for found in (statistic, again):
+                np.testing.assert_allclose(found.variance[index], inner.var(axis=(1, 2)), rtol=2e-4)
+            channel = torch.from_numpy(logits[index]).float()[None, :, None, None]
+            features = features + block.attention.recalibrate(x, channel)  # type: ignore[union-attr,operator]
+
+
+def test_follow_starts_anew_at_a_cut(runtime: Runtime, network: SRRAM, frame: np.ndarray) -> None:
+    follow = tiler(runtime, network, "follow")
+    follow.upscale(frame, TileChoice(32), ignore)
+    assert not follow.followed
+    still = follow.upscale(frame, TileChoice(32), ignore)
+    assert follow.followed
+    whole = runtime.infer(frame[None])[0].astype(int)
+    assert np.abs(still - whole).max() <= 1e-4 * 65535
+    other = np.ascontiguousarray(np.rot90(frame // 9))
+    cut = follow.upscale(other, TileChoice(32), ignore)
+    assert not follow.followed
+    assert np.abs(cut - runtime.infer(other[None])[0].astype(int)).max() <= 1e-4 * 65535
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_nothing_beyond_the_receptive_field_matters(scale: int) -> None:
+    """An impulse: with the attention held, the output changes exactly as far as computed."""
+    config = NetworkConfig(blocks=2, channels=16, reduction=4, scales=(scale,))
+    network = make_network(config, seed=7)
+    radius = config.receptive_field(scale)
+    side = 2 * radius + 9
+    tiled = TiledNetwork(network)
+    logits = torch.zeros(1, 2, 16)
+    mask = torch.ones(1, 1, side, side)
+    image = torch.full((1, 3, side, side), 0.5)
+    changed = image.clone()
+    middle = side // 2
+    changed[:, :, middle, middle] = 1.0
+    with torch.no_grad():
+        difference = (tiled(changed, logits, mask)[0] - tiled(image, logits, mask)[0]).abs()
+    rows = np.flatnonzero(difference.amax(dim=(0, 1, 3)).numpy() > 0)
+    first, last = rows[0] / scale, (rows[-1] + 1) / scale - 1
+    assert middle - radius <= np.floor(first)
+    assert np.ceil(last) <= middle + radius
+    # Not much larger than needed either; FP32 swallows the faintest of what gets there.
+    assert first < middle - radius + 2
+
+
+def test_a_model_without_tiles_says_so(tmp_path: Path, small_network: SRRAM) -> None:
+    export_onnx(small_network, tmp_path / "model.onnx")
+    with OpenVinoRuntime(tmp_path / "model.onnx", 2, "fp32") as runtime:
+        with pytest.raises(UsageError, match="export it again"):
+            runtime.infer_statistic(
+                np.zeros((8, 8, 3), np.uint8), np.zeros((2, 16)), Window(0, 0, 8, 8)
+            )
+        with pytest.raises(UsageError, match="export it again"):
+            FrameTiler(runtime, Halos(10), "exact")
+
+
+def follow_through(frames: list[np.ndarray], side: int) -> list[bool]:
+    """Whether `follow` did each frame anew, the shipped network; all are close to whole frames."""
+    with (
+        Upscaler(RuntimeSettings(precision="fp32"), side, tile_mode="follow") as follow,
+        Upscaler(RuntimeSettings(precision="fp32"), 0) as whole,
+    ):
+        anew = []
+        for frame in frames:
+            found = follow.upscale(frame)
+            anew.append(not follow._tiler.followed)  # type: ignore[attr-defined]
+            assert psnr(found.astype(float), whole.upscale(frame)) >= 70
+    return anew
+
+
+def test_follow_sees_the_cut_of_a_synthetic_clip() -> None:
+    """Pictures that move by a pixel a frame, and another picture from the fourth on."""
+    clips = []
+    for name in PHOTOS[:2]:
+        with Image.open(sample_photo(name)) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+        clips.append([pixels[80:260, 90 + n : 306 + n] for n in range(3)])
+    anew = follow_through(clips[0] + clips[1], 72)
+    assert anew[:4] == [True, False, False, True]
+
+
+def test_follow_sees_a_cut_of_a_film(shared: Path) -> None:
+    """`bikes` cuts from one shot to another at frame 30, in the middle of much movement, for which
+    frames may be done anew as well."""
+    with VideoReader(shared / "data" / "video" / "bikes.mp4", None, 33, False) as reader:
+        frames = [np.asarray(Image.fromarray(frame.pixels).reduce(4)) for frame in reader]
+    anew = follow_through(frames[27:], 64)
+    assert anew[0]
+    assert anew[3]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_shipped_networks_in_tiles_equal_the_whole_frame(scale: int) -> None:
+    """With the halo that was measured for them, on a picture of odd size."""
+    with Image.open(sample_photo(PHOTOS[0])) as opened:
+        pixels = np.asarray(opened.convert("RGB"))[60:163, 100:231]
+    settings = RuntimeSettings(scale=scale, precision="fp32")
+    with Upscaler(settings, 47) as tiled, Upscaler(settings, 0) as whole:
+        assert tiled.model.halos.rendering("exact", 8) < tiled.model.halos.receptive_field
+        difference = np.abs(tiled.upscale(pixels).astype(int) - whole.upscale(pixels))
+        assert any("Tiles of 47 pixels" in note for note in tiled.notes)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 4e-5  # rounding ties: a handful of values
+
+
+def test_four_pixels_round_a_tile_are_what_a_block_sees(runtime: Runtime, network: SRRAM) -> None:
+    """Pixels outside of them change nothing, and one pixel of them does."""
+    rng = np.random.default_rng(3)
+    frame = rng.integers(0, 65536, (31, 37, 3)).astype(np.uint16)
+    scale = network.config.scales[0]
+    whole = runtime.infer(frame[None])[0].astype(int)
+    differ = []
+    for halo in (BLOCK_HALO, BLOCK_HALO - 1):
+        blocks, found = BlockRunner(runtime, excitation_of(network)), np.zeros_like(whole)
+        plan = TilePlan(31, 37, 8, halo)
+        for tile, result in blocks.tiles(frame, plan, lambda: None):
+            kept = tile.interior.within(tile.source).scaled(scale)
+            found[tile.interior.scaled(scale).slices] = result[kept.slices]
+        differ.append(np.abs(found - whole).max())
+    assert differ[0] <= 2
+    assert differ[1] > 10 or scale == 2  # which sees the fourth one too faintly here
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 100), ("auto", 75), ("int8", 75)])
+def test_block_by_block_rounds_as_the_frame_does(precision: PrecisionName, least: float) -> None:
+    with Image.open(sample_photo(PHOTOS[1])) as opened:
+        pixels = np.asarray(opened.convert("RGB"))[60:163, 100:231]
+    settings = RuntimeSettings(precision=precision)
+    with Upscaler(settings, 48) as tiled, Upscaler(settings, 0) as whole:
+        found, expected = tiled.upscale(pixels), whole.upscale(pixels)
+        assert any("block by block" in note for note in tiled.notes)
+    same = np.array_equal(found, expected)
+    assert same or psnr(found.astype(float), expected.astype(float)) >= least
+
+
+def test_two_frames_at_once_keep_their_features_apart(runtime: Runtime, network: SRRAM) -> None:
+    """As colours and alpha of one picture, whose strips are made in turn."""
+    rng = np.random.default_rng(5)
+    frames = [rng.integers(0, 256, (40, 30, 3)).astype(np.uint8) for _ in range(2)]
+    shared, tiles = tiler(runtime, network), TileChoice(16, by_block=True)
+    alone = [tiler(runtime, network).upscale(frame, tiles, ignore) for frame in frames]
+    parts = zip(*(shared.bands(frame, tiles, ignore) for frame in frames), strict=True)
+    for found, expected in zip(zip(*parts, strict=True), alone, strict=True):
+        np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_without_memory_for_its_features_a_frame_is_passed_over() -> None:
+    frame = np.zeros((300, 300, 3), np.uint8)
+    limit = resident_bytes() + (150 << 20)
+    with Upscaler(RuntimeSettings(precision="fp32"), 32, memory=limit) as upscaler:
+        upscaler.upscale(frame)
+    assert any(note.startswith("Tiles of 32") for note in upscaler.notes)
+    assert not any("block by block" in note for note in upscaler.notes)
