@@ -28,16 +28,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ramedge.artifacts.artifact import load_artifact
 from ramedge.errors import RamedgeError
-from ramedge.export.engine import EngineRequest, get_engine
-from ramedge.export.engines import EngineCache
-from ramedge.export.tensorrt import BuildSettings, Shapes
 from ramedge.files import write_text
 from ramedge.network.half import to_half
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights
-from ramedge.runtimes.cuda import open_cuda
-from ramedge.runtimes.engine_session import EngineSession
-from ramedge.runtimes.flavour import RTX, TENSORRT
+from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
+from ramedge.runtimes.tensorrt.cache import EngineCache
+from ramedge.runtimes.tensorrt.cuda import open_cuda
+from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
+from ramedge.runtimes.tensorrt.session import EngineSession
 from ramedge.system import describe_machine
 from ramedge.weights import shipped_artifact, shipped_weights
 

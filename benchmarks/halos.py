@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ramedge.network.channel_statistics import attention_change, merge
 from ramedge.quality.photos import find_photos
-from ramedge.runtimes.openvino import OpenVinoRuntime
-from ramedge.runtimes.select import RuntimeSettings, open_model
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.system import describe_machine
-from ramedge.tiling.grid import TilePlan, Window
+from ramedge.tiling.grid import TilePlan
 from ramedge.tiling.halos import HALOS_FILE
-from ramedge.tiling.statistics import attention_change, merge
+from ramedge.types import Window
+from ramedge.upscaling.open_model import RuntimeSettings, open_model
 
 TILE = 64
 CROP = 192, 288

@@ -5,9 +5,9 @@
 The shipped INT8 model on 320×180 pixels by OpenVINO, in turn: with FP32 around the int8
 convolutions, with the fastest arithmetic around them (bfloat16 where the CPU has it), with the
 shape known when the graph is built, with the operations that OpenVINO fuses best
-(`ramedge.runtimes.openvino_graph`: what `ramedge upscale` runs), and with two frames at once on one
-core each. FP32 and half precision stand beside it. The profile adds up OpenVINO's own counters by
-kind of node, before and after.
+(`ramedge.runtimes.openvino.rewrites`: what `ramedge upscale` runs), and with two frames at once on
+one core each. FP32 and half precision stand beside it. The profile adds up OpenVINO's own counters
+by kind of node, before and after.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import openvino
 from PIL import Image
 
 from ramedge.artifacts.artifact import load_artifact
-from ramedge.runtimes.openvino import shared_core
-from ramedge.runtimes.openvino_graph import prepare
+from ramedge.runtimes.openvino.rewrites import prepare
+from ramedge.runtimes.openvino.runtime import shared_core
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.system import describe_machine
 from ramedge.weights import shipped_artifact

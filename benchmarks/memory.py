@@ -24,8 +24,8 @@ PROGRAM = """
 import sys
 import numpy as np
 from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
-from ramedge.runtimes.select import RuntimeSettings, open_model
-from ramedge.tiling.grid import Window
+from ramedge.upscaling.open_model import RuntimeSettings, open_model
+from ramedge.types import Window
 from ramedge.runtimes.base import Features
 kind, scale, precision, side = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3)).astype(np.uint8)

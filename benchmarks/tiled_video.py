@@ -20,8 +20,8 @@ from PIL import Image
 
 from ramedge import Upscaler
 from ramedge.media.video import VideoReader
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.system import describe_machine
+from ramedge.upscaling.open_model import RuntimeSettings
 
 MODES = ("exact", "follow", "fast")
 

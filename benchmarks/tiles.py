@@ -25,8 +25,8 @@ from PIL import Image
 
 from ramedge import Upscaler
 from ramedge.quality.photos import downscale
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.system import describe_machine
+from ramedge.upscaling.open_model import RuntimeSettings
 
 AMPLIFIED = 32
 

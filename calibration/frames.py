@@ -14,9 +14,8 @@ from PIL import Image
 
 from ramedge.calibration.benchmarks import benchmark_name, pixel_digest
 from ramedge.errors import InputError, UsageError
-from ramedge.jobs.output_paths import VIDEO_SUFFIXES
 from ramedge.media.images import read_image
-from ramedge.media.video import VideoReader
+from ramedge.media.video import VIDEO_SUFFIXES, VideoReader
 from ramedge.quality.photos import PHOTO_SUFFIXES, find_photos
 
 Pixels8 = NDArray[np.uint8]

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ramedge.calibration.audit import AuditSettings, audit_file
+from ramedge.artifacts.audit import AuditSettings, audit_file
 from ramedge.errors import ExportError, MissingExtraError
 from ramedge.files import atomic_path
 

@@ -21,8 +21,8 @@ from ramedge.calibration.quantize import (
 )
 from ramedge.calibration.ranges import METHODS, Magnitudes, Method, measure
 from ramedge.quality.int8_budget import Budget, Loss, Picture, milliseconds
-from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 
 OnStep = Callable[[int, int], None]
 

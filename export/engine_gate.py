@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ramedge.errors import GateError
-from ramedge.export.engine import Engine
-from ramedge.export.engines import EngineCache, Record
 from ramedge.quality.gate import THRESHOLDS, Images, Thresholds, gate_photos
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.cuda import Cuda
-from ramedge.runtimes.engine_session import EngineSession
-from ramedge.runtimes.flavour import FLAVOURS
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.tensorrt.build import Engine
+from ramedge.runtimes.tensorrt.cache import EngineCache, Record
+from ramedge.runtimes.tensorrt.cuda import Cuda
+from ramedge.runtimes.tensorrt.flavour import FLAVOURS
+from ramedge.runtimes.tensorrt.session import EngineSession
 
 _STEP = np.float32(1 / 255)
 

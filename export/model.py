@@ -25,20 +25,20 @@ from ramedge.artifacts.artifact import (
     load_artifact,
     write_manifest,
 )
+from ramedge.artifacts.half import to_half
 from ramedge.artifacts.storage import save_graphs
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.errors import GateError, OutputError, UsageError
-from ramedge.export.half import to_half
 from ramedge.export.int8 import Int8Settings, prepare_int8
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.export.sources import NetworkSource, QuantizedGraphs, open_source, shipped_int8
 from ramedge.files import file_digest, partial_path
+from ramedge.network.channel_statistics import save_excitation
 from ramedge.quality.gate import GateReport, Images, check, frame_through_tile, gate_photos
 from ramedge.quality.int8_budget import Picture, Pixels8, check_speed, check_truth
-from ramedge.runtimes.flavour import FLAVOURS
-from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
-from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
-from ramedge.tiling.statistics import save_excitation
+from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime, TileModel
+from ramedge.runtimes.tensorrt.flavour import FLAVOURS
 
 Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]

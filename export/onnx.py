@@ -10,8 +10,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ramedge.artifacts.half import to_half
 from ramedge.errors import ExportError, MissingExtraError
-from ramedge.export.half import to_half
 from ramedge.files import atomic_path
 from ramedge.network.collapse import collapse
 from ramedge.network.config import NetworkConfig

@@ -11,7 +11,7 @@ import openvino
 
 from ramedge.errors import ExportError
 from ramedge.files import atomic_path
-from ramedge.runtimes.openvino import WEIGHTS_NAME, shared_core
+from ramedge.runtimes.openvino.runtime import WEIGHTS_NAME, shared_core
 
 _ALIGNMENT = 64
 

@@ -15,11 +15,11 @@ from ramedge.artifacts.artifact import load_artifact
 from ramedge.artifacts.storage import read_graph
 from ramedge.errors import MissingExtraError, UsageError
 from ramedge.files import file_digest
+from ramedge.network.channel_statistics import ChannelExcitation, load_excitation
 from ramedge.network.header import read_header
 from ramedge.quality.gate import Images, Network
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.system import has_torch
-from ramedge.tiling.statistics import ChannelExcitation, load_excitation
 from ramedge.weights import shipped_artifact, shipped_precisions, shipped_weights
 
 PYTORCH, SHIPPED = "PyTorch", "the shipped FP32 model"
@@ -149,7 +149,7 @@ def _remembering(network: Network) -> Network:
 
 def _torch_reference(weights: Path, scale: int) -> Network:
     from ramedge.network.weights import load_weights
-    from ramedge.runtimes.torch import TorchRuntime
+    from ramedge.runtimes.torch.runtime import TorchRuntime
 
     network = load_weights(weights).network.take(scale)
     return TorchRuntime(network, "fp32", "cpu").infer_float
@@ -167,7 +167,7 @@ def _trace(path: Path, digest: str, scale: int) -> NetworkSource:
     from ramedge.export.onnx import network_graph
     from ramedge.network.tiled import excitation_of
     from ramedge.network.weights import load_weights
-    from ramedge.runtimes.torch import TorchRuntime
+    from ramedge.runtimes.torch.runtime import TorchRuntime
 
     loaded = load_weights(path)
     if scale not in loaded.config.scales:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ramedge.network.weights import Weights, load_weights, save_weights
     from ramedge.quality.benchmark_sets import Comparison, evaluate_sets
     from ramedge.quality.evaluation import Evaluation, evaluate
-    from ramedge.runtimes.select import RuntimeSettings
     from ramedge.training.loop import TrainingSettings, train
+    from ramedge.upscaling.open_model import RuntimeSettings
     from ramedge.upscaling.upscaler import Upscaler
 
 _HOMES = {
@@ -36,7 +36,7 @@ _HOMES = {
     "ExportSettings": "ramedge.export.model",
     "NetworkConfig": "ramedge.network.config",
     "RamedgeError": "ramedge.errors",
-    "RuntimeSettings": "ramedge.runtimes.select",
+    "RuntimeSettings": "ramedge.upscaling.open_model",
     "SRRAM": "ramedge.network.srram",
     "TrainingSettings": "ramedge.training.loop",
     "UpscaleSettings": "ramedge.jobs.pipeline",

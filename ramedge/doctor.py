@@ -150,7 +150,7 @@ def _processor() -> Check:
 
 
 def _openvino() -> Check:
-    from ramedge.runtimes.openvino import shared_core
+    from ramedge.runtimes.openvino.runtime import shared_core
 
     devices = ", ".join(shared_core().available_devices)
     if not devices:
@@ -288,7 +288,7 @@ def _gpu() -> Check:
 
 
 def _cuda() -> Check:
-    from ramedge.runtimes.cuda import open_cuda
+    from ramedge.runtimes.tensorrt.cuda import open_cuda
 
     try:
         cuda = open_cuda()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels
-from ramedge.tiling.grid import Window
-from ramedge.tiling.statistics import ChannelExcitation, Statistic, Values
+from ramedge.network.channel_statistics import ChannelExcitation, Statistic, Values
+from ramedge.types import Window
 
 Floats = NDArray[np.float32]
 GraphKind = Literal["frame", "tile", "statistics"]

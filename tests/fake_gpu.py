@@ -18,9 +18,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from ramedge.runtimes.cuda import Cuda
-from ramedge.runtimes.cuda_bindings import CudaPython, PyCuda
-from ramedge.runtimes.flavour import Flavour
+from ramedge.runtimes.tensorrt.cuda import Cuda
+from ramedge.runtimes.tensorrt.cuda_bindings import CudaPython, PyCuda
+from ramedge.runtimes.tensorrt.flavour import Flavour
 
 Work = Callable[[], None]
 PLAN_MARK = b"fake plan"

@@ -56,7 +56,7 @@ def _openvino_product(precision: str, device: str) -> Callable[[], object]:
     from openvino import Model
     from openvino import opset13 as ops
 
-    from ramedge.runtimes.openvino import shared_core
+    from ramedge.runtimes.openvino.runtime import shared_core
 
     generator = np.random.default_rng(0)
     values = generator.uniform(-1.0, 1.0, (2, _SIDE, _SIDE)).astype(np.float32)

@@ -11,7 +11,8 @@ from typing import get_args
 from ramedge.artifacts.artifact import Manifest, is_artifact, load_artifact
 from ramedge.errors import InputError, MissingExtraError, UsageError
 from ramedge.files import file_digest
-from ramedge.runtimes.select import (
+from ramedge.system import has_torch, nvidia_gpus
+from ramedge.upscaling.open_model import (
     DEFAULT_SCALE,
     PrecisionName,
     RuntimeName,
@@ -19,7 +20,6 @@ from ramedge.runtimes.select import (
     best_flavour,
     model_source,
 )
-from ramedge.system import has_torch, nvidia_gpus
 from ramedge.weights import shipped_precisions, shipped_scales, shipped_weights
 
 FEWEST_ROUNDS = 3

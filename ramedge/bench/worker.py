@@ -22,8 +22,8 @@ from ramedge.errors import RuntimeUnavailableError, UnexpectedError
 from ramedge.failures import as_failure
 from ramedge.media.frames import Pixels
 from ramedge.quality.gate import Images
-from ramedge.runtimes.select import model_source
 from ramedge.tiling.memory import peak_resident_bytes
+from ramedge.upscaling.open_model import model_source
 from ramedge.upscaling.upscaler import Upscaler
 
 

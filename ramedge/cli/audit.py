@@ -22,7 +22,7 @@ def audit(
     nothing was found. Engines are audited before they are built, too.
     """
     try:
-        from ramedge.calibration import audit as auditor
+        from ramedge.artifacts import audit as auditor
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "onnx", "export", "The audit") from None
     faults = 0

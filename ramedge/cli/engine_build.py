@@ -8,13 +8,13 @@ from ramedge.artifacts.artifact import is_artifact, load_artifact
 from ramedge.cli import console
 from ramedge.cli.engine_options import ShapeOptions
 from ramedge.errors import RuntimeUnavailableError, UsageError
-from ramedge.export.engine import Engine, EngineRequest, check_buildable, get_engine
 from ramedge.export.engine_gate import check_engine
-from ramedge.export.engines import EngineCache
-from ramedge.export.tensorrt import BuildSettings
-from ramedge.runtimes.cuda import open_cuda
-from ramedge.runtimes.flavour import FLAVOURS, Flavour, FlavourName
-from ramedge.runtimes.select import PrecisionName, engine_precision
+from ramedge.runtimes.tensorrt.build import Engine, EngineRequest, check_buildable, get_engine
+from ramedge.runtimes.tensorrt.cache import EngineCache
+from ramedge.runtimes.tensorrt.cuda import open_cuda
+from ramedge.runtimes.tensorrt.flavour import FLAVOURS, Flavour, FlavourName
+from ramedge.runtimes.tensorrt.plan import BuildSettings
+from ramedge.upscaling.open_model import PrecisionName, engine_precision
 
 
 def check_engine_options(runtime: FlavourName, options: ShapeOptions) -> None:
@@ -46,7 +46,7 @@ def build_engine(
         rebuild: whatever the cache holds.
 
     Raises:
-        RamedgeError: see `ramedge.export.engine.get_engine`.
+        RamedgeError: see `ramedge.runtimes.tensorrt.build.get_engine`.
     """
     settings = options.settings()
     flavour = FLAVOURS[runtime]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ramedge.errors import UsageError
-from ramedge.export.tensorrt import BuildSettings, Shapes
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
 
 MinShape = Annotated[
     str | None, typer.Option(help="Engines: smallest frame, height x width. Default: 1x1.")

@@ -21,7 +21,7 @@ from ramedge.cli.engine_options import (
 )
 from ramedge.cli.options import PrecisionChoice
 from ramedge.errors import RuntimeUnavailableError, WeightsError
-from ramedge.export.engines import EngineCache, Record
+from ramedge.runtimes.tensorrt.cache import EngineCache, Record
 
 engines = typer.Typer(help="Build, list, check and remove the engines of this machine.")
 
@@ -89,7 +89,7 @@ def build(
     For a model that was exported elsewhere and copied here; ramedge export builds one itself.
     """
     from ramedge.cli.engine_build import build_engine, check_engine_options
-    from ramedge.runtimes.select import best_flavour
+    from ramedge.upscaling.open_model import best_flavour
 
     if runtime is EngineChoice.auto:
         flavour, reason = best_flavour()
@@ -149,8 +149,8 @@ def prune(
 
 
 def _useless(cache: EngineCache, record: Record) -> str:
-    from ramedge.runtimes.cuda import gpu_facts
-    from ramedge.runtimes.flavour import FLAVOURS
+    from ramedge.runtimes.tensorrt.cuda import gpu_facts
+    from ramedge.runtimes.tensorrt.flavour import FLAVOURS
 
     try:
         cache.load(record)

@@ -19,8 +19,8 @@ from ramedge.export.int8_report import picture_of, write_report
 from ramedge.export.model import ExportSettings, Precision, Target, export_model
 from ramedge.export.sources import check_installed
 from ramedge.quality.int8_budget import Budget
-from ramedge.runtimes.flavour import FLAVOURS, FlavourName
-from ramedge.runtimes.select import best_flavour
+from ramedge.runtimes.tensorrt.flavour import FLAVOURS, FlavourName
+from ramedge.upscaling.open_model import best_flavour
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ from ramedge.files import write_text
 from ramedge.jobs.output_paths import Existing, Job
 from ramedge.jobs.pipeline import FileResult, UpscaleObserver, UpscaleSettings, upscale_files
 from ramedge.media.video import EncodingSettings
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.tiling.planner import TileOption
+from ramedge.upscaling.open_model import RuntimeSettings
 
 _LEAST_BYTES = 1 << 20
 """A smaller number without a unit was meant in another one."""

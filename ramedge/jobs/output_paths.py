@@ -11,15 +11,11 @@ from ramedge.errors import InputError, OutputError, UsageError
 from ramedge.files import PARTIAL_SUFFIX
 from ramedge.media.image_writer import WRITABLE_SUFFIXES
 from ramedge.media.images import READABLE_SUFFIXES, is_image_name
-from ramedge.media.video import output_suffix
+from ramedge.media.video import VIDEO_SUFFIXES, output_suffix
 
 Existing = Literal["refuse", "overwrite", "skip"]
 """What happens to an output that exists already."""
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".ts", ".m2ts", ".mpg", ".mpeg", ".wmv"}
-    | {".flv", ".3gp", ".ogv", ".mxf"}
-)
 _OTHER_PICTURES = frozenset(
     {".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm", ".pgm", ".ico", ".psd", ".svg"}
     | {".pdf", ".exr", ".hdr", ".tga", ".dng"}

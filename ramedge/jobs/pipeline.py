@@ -18,9 +18,9 @@ from ramedge.media.frames import Pixels, plane_of, three_of
 from ramedge.media.image_writer import check_output, takes_strips, write_image, write_strips
 from ramedge.media.images import DEFAULT_MAX_PIXELS, Picture, read_image
 from ramedge.media.video import EncodingSettings, Frame, VideoReader, VideoWriter
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.tiling.attention.fixed_point import TileMode
 from ramedge.tiling.planner import TileOption
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 Status = Literal["done", "skipped", "failed"]

@@ -8,6 +8,7 @@ from ramedge.media.video_reader import Frame, VideoInfo, VideoReader
 from ramedge.media.video_writer import VideoWriter
 
 __all__ = [
+    "VIDEO_SUFFIXES",
     "Color",
     "EncodingSettings",
     "Frame",
@@ -16,3 +17,9 @@ __all__ = [
     "VideoWriter",
     "output_suffix",
 ]
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".ts", ".m2ts", ".mpg", ".mpeg", ".wmv"}
+    | {".flv", ".3gp", ".ogv", ".mxf"}
+)
+"""Names of files that are videos."""

@@ -1,4 +1,4 @@
-"""The network in half precision in PyTorch; `ramedge.export.half` does the same to its graph."""
+"""The network in half precision in PyTorch; `ramedge.artifacts.half` does the same to its graph."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 The channel attention pools the variance of the whole frame (paper, Eq. 6), so a tile by itself is
 another network. Here the attention's logits are an input, and what the tile contributes to the
-frame's variance is an output, to be merged over the tiles of a frame (`ramedge.tiling.statistics`).
+frame's variance is an output, to be merged over the tiles of a frame
+(`ramedge.network.channel_statistics`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 from ramedge.errors import UsageError
 from ramedge.network.attention import FusedAttention
+from ramedge.network.channel_statistics import ChannelExcitation, Values
 from ramedge.network.srram import SRRAM, ResidualAttentionBlock
-from ramedge.tiling.statistics import ChannelExcitation, Values
 
 
 class TiledNetwork(nn.Module):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ramedge.errors import GateError
+from ramedge.network.channel_statistics import ChannelExcitation, attention_change
 from ramedge.quality.metrics import Agreement, agreement
 from ramedge.samples import PHOTOS, sample_photo
-from ramedge.tiling.statistics import ChannelExcitation, attention_change
 
 Images = NDArray[np.float32]
 Network = Callable[[Images], Images]

@@ -13,7 +13,6 @@ from ramedge.files import file_digest
 from ramedge.network.config import ATTENTION_NAMES
 from ramedge.network.srram import SRRAM
 from ramedge.quality.evaluation import evaluate
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.study.report import write_results
 from ramedge.study.result import Row, SetScore, Study, title
 from ramedge.study.settings import SCALE, StudySettings
@@ -21,6 +20,7 @@ from ramedge.study.stored import StoredRun, holds_study, stored_rows, stored_run
 from ramedge.system import describe_machine
 from ramedge.training.distributed import choose_device
 from ramedge.training.loop import CHECKPOINT_NAME, Observer, Progress, TrainingSettings, train
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 

@@ -11,9 +11,10 @@ from ramedge.media.frames import Pixels
 from ramedge.runtimes.base import Runtime
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner, waiting_rows
 from ramedge.tiling.attention.fixed_point import TileMode, expected_passes, guess_pixels
-from ramedge.tiling.grid import TileChoice, TilePlan, Window
+from ramedge.tiling.grid import TileChoice, TilePlan
 from ramedge.tiling.halos import Halos
 from ramedge.tiling.memory import MeasuredKind, network_bytes
+from ramedge.types import Window
 
 MIN_TILE = 16
 """Smallest tile: around it up to 34 pixels are read on each side."""

@@ -15,13 +15,13 @@ import numpy as np
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels, plane_of, three_of
 from ramedge.runtimes.base import Runtime
-from ramedge.runtimes.select import OpenedModel, RuntimeSettings, open_model
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, feature_bytes
 from ramedge.tiling.attention.fixed_point import TileMode
 from ramedge.tiling.estimate import TileBudget, describe_plan
 from ramedge.tiling.execution import FrameTiler, LoneTiler, OnTile, Tiler
 from ramedge.tiling.grid import TileChoice
 from ramedge.tiling.planner import TileOption, TileSides, check_request
+from ramedge.upscaling.open_model import OpenedModel, RuntimeSettings, open_model
 from ramedge.upscaling.self_ensemble import upscale_turned
 
 STREAMED_PIXELS = 16_000_000

@@ -41,7 +41,7 @@ def shipped_weights(scale: int) -> Path:
 def shipped_artifact(scale: int, precision: str) -> Path:
     """Manifest of the shipped ONNX artifact of a scale, in `fp32` or `int8`.
 
-    FP16 is made from FP32 (`ramedge.export.half`).
+    FP16 is made from FP32 (`ramedge.artifacts.half`).
 
     Raises:
         UsageError: none is shipped for this scale, or not in this precision.

@@ -15,8 +15,8 @@ from ramedge.artifacts.storage import LEAST_BYTES, external_files, read_graph, s
 from ramedge.errors import WeightsError
 from ramedge.export.onnx import network_graph
 from ramedge.network.srram import SRRAM
-from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from ramedge.errors import UsageError
 from ramedge.network.config import NetworkConfig, config_of
 from ramedge.network.srram import SRRAM
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.flavour import TENSORRT
-from ramedge.runtimes.select import RuntimeSettings
+from ramedge.runtimes.tensorrt.flavour import TENSORRT
 from ramedge.samples import sample_clip
 from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 from ramedge.weights import shipped_artifact
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from ramedge.calibration.audit import audit
+from ramedge.artifacts.audit import audit
 from ramedge.calibration.frames import CalibrationFrame
 from ramedge.calibration.quantize import dense_convolutions, inputs_of, quantize
 from ramedge.calibration.ranges import LEVELS, METHODS, Magnitudes, measure
@@ -16,7 +16,7 @@ from ramedge.errors import ExportError
 from ramedge.export.onnx import export_onnx
 from ramedge.network.srram import SRRAM
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.samples import PHOTOS, sample_photo
 
 

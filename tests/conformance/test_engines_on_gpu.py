@@ -11,18 +11,18 @@ import pytest
 
 from ramedge.artifacts.artifact import load_artifact
 from ramedge.errors import RuntimeUnavailableError
-from ramedge.export.engine import EngineRequest, get_engine
 from ramedge.export.engine_gate import check_engine
-from ramedge.export.engines import EngineCache
-from ramedge.export.tensorrt import BuildSettings, Shapes
 from ramedge.network.weights import load_weights
 from ramedge.quality.gate import gate_photos
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.cuda import Cuda
-from ramedge.runtimes.cuda_bindings import CudaPython, PyCuda
-from ramedge.runtimes.engine_session import EngineSession
-from ramedge.runtimes.flavour import RTX, TENSORRT, Flavour
-from ramedge.runtimes.torch import TorchRuntime
+from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
+from ramedge.runtimes.tensorrt.cache import EngineCache
+from ramedge.runtimes.tensorrt.cuda import Cuda
+from ramedge.runtimes.tensorrt.cuda_bindings import CudaPython, PyCuda
+from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT, Flavour
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
+from ramedge.runtimes.tensorrt.session import EngineSession
+from ramedge.runtimes.torch.runtime import TorchRuntime
 from ramedge.weights import shipped_artifact, shipped_weights
 
 pytestmark = pytest.mark.gpu

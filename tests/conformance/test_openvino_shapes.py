@@ -7,8 +7,8 @@ import pytest
 
 from ramedge.export.onnx import export_onnx
 from ramedge.network.srram import SRRAM
-from ramedge.runtimes.openvino import CHANCES, REPEATS, OpenVinoRuntime
-from ramedge.runtimes.torch import TorchRuntime
+from ramedge.runtimes.openvino.runtime import CHANCES, REPEATS, OpenVinoRuntime
+from ramedge.runtimes.torch.runtime import TorchRuntime
 
 
 @pytest.fixture(scope="module")

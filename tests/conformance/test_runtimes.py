@@ -14,18 +14,18 @@ import torch
 from fake_gpu import FakeGpu, make_cuda, make_flavour
 
 from ramedge.errors import RuntimeUnavailableError, UsageError, WeightsError
-from ramedge.export.engines import EngineCache
 from ramedge.export.onnx import export_onnx
-from ramedge.export.tensorrt import BuildSettings, Shapes
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.quality.metrics import agreement
 from ramedge.runtimes.base import Runtime
-from ramedge.runtimes.cuda_bindings import CudaPython, PyCuda
-from ramedge.runtimes.flavour import RTX, TENSORRT, Flavour
-from ramedge.runtimes.openvino import GraphKind, OpenVinoRuntime
-from ramedge.runtimes.tensorrt import EngineModels, EngineSource, TensorRtRuntime
-from ramedge.runtimes.torch import TorchRuntime
+from ramedge.runtimes.openvino.runtime import GraphKind, OpenVinoRuntime
+from ramedge.runtimes.tensorrt.cache import EngineCache
+from ramedge.runtimes.tensorrt.cuda_bindings import CudaPython, PyCuda
+from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT, Flavour
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
+from ramedge.runtimes.tensorrt.runtime import EngineModels, EngineSource, TensorRtRuntime
+from ramedge.runtimes.torch.runtime import TorchRuntime
 
 Open = Callable[[SRRAM, Path], Runtime]
 

@@ -32,7 +32,7 @@ from documented_commands import (
 from documented_inputs import provide
 
 from ramedge.cli.app import app
-from ramedge.runtimes.flavour import FLAVOURS
+from ramedge.runtimes.tensorrt.flavour import FLAVOURS
 
 FENCED = fenced_commands()
 INLINE = inline_commands()

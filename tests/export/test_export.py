@@ -26,8 +26,8 @@ from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights, save_weights
 from ramedge.quality.gate import gate_photos
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
-from ramedge.runtimes.torch import TorchRuntime
+from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
+from ramedge.runtimes.torch.runtime import TorchRuntime
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.weights import (
     shipped_artifact,

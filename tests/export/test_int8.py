@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ramedge.artifacts.artifact import load_artifact
-from ramedge.calibration.audit import audit_file
+from ramedge.artifacts.audit import audit_file
 from ramedge.calibration.frames import CalibrationSettings
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.errors import GateError, UsageError
@@ -22,8 +22,8 @@ from ramedge.quality import int8_budget as worth
 from ramedge.quality.gate import gate_photos
 from ramedge.quality.int8_budget import Budget
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
-from ramedge.runtimes.openvino import OpenVinoRuntime
+from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.samples import PHOTOS, sample_photo
 
 FOUND: list[object] = []
@@ -106,7 +106,7 @@ def test_the_artifact_is_int8_and_says_how(exported: Path, pictures: Path) -> No
 
 
 def test_it_is_in_fp32_around_int8(exported: Path) -> None:
-    """Engines make FP16 of it when they are built: `ramedge.export.half`."""
+    """Engines make FP16 of it when they are built: `ramedge.artifacts.half`."""
     model = onnx.load(load_artifact(exported).model)
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     assert onnx.TensorProto.INT8 in kinds

@@ -12,8 +12,8 @@ from ramedge.errors import OutputError, UsageError
 from ramedge.jobs.output_paths import Job, expand, plan
 from ramedge.jobs.pipeline import UpscaleObserver, UpscaleSettings, upscale_files
 from ramedge.quality.metrics import psnr
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.samples import sample_clip, sample_photo
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 MADE_BY = "_srram_r10c64_x2"

@@ -73,7 +73,7 @@ def test_strips_equal_the_picture_in_memory(
 def test_exhausted_memory_begins_anew(
     ramedge, tmp_path: Path, photo: np.ndarray, streamed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ramedge.runtimes.openvino import OpenVinoRuntime
+    from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 
     Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / "a.png")
     real, calls = OpenVinoRuntime._begin, []

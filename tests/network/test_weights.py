@@ -12,7 +12,7 @@ from ramedge.errors import WeightsError
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights, save_weights
-from ramedge.runtimes.select import RuntimeSettings, open_model
+from ramedge.upscaling.open_model import RuntimeSettings, open_model
 
 
 def test_saved_weights_come_back_with_their_settings(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from ramedge.errors import InputError
 from ramedge.quality.benchmark_sets import evaluate_sets
 from ramedge.quality.evaluation import evaluate
-from ramedge.runtimes.select import RuntimeSettings
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 

@@ -13,8 +13,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ramedge.errors import InputError
 from ramedge.quality.evaluation import Evaluation, Failure, evaluate
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.samples import FOLDER
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 # Published figures of bicubic, ×2: as in the paper's Table 4 and the field's.

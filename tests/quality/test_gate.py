@@ -7,7 +7,7 @@ import torch
 from ramedge.errors import GateError
 from ramedge.network.srram import SRRAM
 from ramedge.quality.gate import GATE_CROP, THRESHOLDS, check, gate_photos
-from ramedge.runtimes.torch import TorchRuntime
+from ramedge.runtimes.torch.runtime import TorchRuntime
 
 
 def double(images: np.ndarray) -> np.ndarray:

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from ramedge.artifacts.artifact import load_artifact
-from ramedge.export.half import to_half
+from ramedge.artifacts.half import to_half
 from ramedge.network.weights import load_weights
 from ramedge.quality.evaluation import evaluate
 from ramedge.quality.metrics import Agreement, agreement
 from ramedge.quality.photos import downscale, find_photos
-from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
-from ramedge.runtimes.openvino import OpenVinoRuntime
-from ramedge.runtimes.select import PrecisionName, RuntimeSettings
-from ramedge.runtimes.torch import TorchRuntime
+from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.torch.runtime import TorchRuntime
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 from ramedge.weights import FOLDER, NETWORK, shipped_artifact, shipped_weights
 

@@ -19,7 +19,7 @@ import ramedge
 ROOT = Path(ramedge.__file__).parents[1]
 SURFACES = sorted((Path(__file__).parent / "surfaces").glob("*.json"))
 SOURCES = [
-    *(ROOT / "export").glob("*.py"), *(ROOT / "runtimes").glob("*.py"),
+    *(ROOT / "export").rglob("*.py"), *(ROOT / "runtimes").rglob("*.py"),
     *(ROOT / "benchmarks").glob("*.py"),
 ]  # fmt: skip
 TOUCHED = touched(*SOURCES)
@@ -67,7 +67,7 @@ def test_nothing_is_touched_that_newer_versions_removed() -> None:
     """The old precision API by name, wherever it may hide."""
     gone = ("BuilderFlag.FP16", "BuilderFlag.INT8", "Calibrator", "set_dynamic_range",
             "supports_model", "device_memory_size", "set_calibration")  # fmt: skip
-    for source in (*(ROOT / "export").glob("*.py"), *(ROOT / "runtimes").glob("*.py")):
+    for source in (*(ROOT / "export").rglob("*.py"), *(ROOT / "runtimes").rglob("*.py")):
         text = source.read_text(encoding="utf-8").replace("update_device_memory_size_for", "")
         assert not [word for word in gone if word in text], source
 
@@ -116,7 +116,7 @@ def test_cuda_python_has_what_is_called() -> None:
 
     from cuda.bindings import driver
 
-    text = (ROOT / "runtimes" / "cuda_bindings.py").read_text(encoding="utf-8")
+    text = (ROOT / "runtimes" / "tensorrt" / "cuda_bindings.py").read_text(encoding="utf-8")
     called = set(re.findall(r"driver\.(cu[A-Z]\w+|CU\w+)", text))
     assert len(called) > 20
     assert not [name for name in called if not hasattr(driver, name)]

@@ -12,14 +12,14 @@ import onnx
 import pytest
 
 from ramedge.artifacts.artifact import STORE_NAME, Artifact, load_artifact
+from ramedge.artifacts.half import to_half
 from ramedge.artifacts.storage import save_graphs
-from ramedge.export.half import to_half
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.quality.gate import frame_through_tile
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.onnxruntime import OnnxRuntimeSession
-from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
-from ramedge.tiling.grid import Window
+from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime, TileModel
+from ramedge.types import Window
 from ramedge.weights import shipped_artifact, shipped_scales
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8 in fp16")

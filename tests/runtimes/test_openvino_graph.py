@@ -14,8 +14,8 @@ from openvino import opset13 as ops
 from ramedge.export.onnx import export_onnx
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork, excitation_of
-from ramedge.runtimes.openvino import _with_pixels, shared_core
-from ramedge.runtimes.openvino_graph import prepare
+from ramedge.runtimes.openvino.rewrites import prepare
+from ramedge.runtimes.openvino.runtime import _with_pixels, shared_core
 
 HEIGHT, WIDTH = 29, 23
 

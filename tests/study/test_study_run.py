@@ -14,12 +14,12 @@ from ramedge.network.config import ATTENTION_NAMES
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights
 from ramedge.quality.evaluation import evaluate
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.study import run
 from ramedge.study.result import Study
 from ramedge.study.run import StudyObserver, run_study
 from ramedge.study.settings import StudySettings
 from ramedge.training.recipe import PAPER
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 QUICK = dataclasses.replace(PAPER, patch=16, batch=1)

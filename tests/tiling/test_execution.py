@@ -11,22 +11,23 @@ from small_networks import make_network
 from ramedge.errors import UsageError
 from ramedge.export.onnx import export_onnx
 from ramedge.media.video import VideoReader
+from ramedge.network.channel_statistics import attention_change, merge, save_excitation
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork, excitation_of
 from ramedge.quality.metrics import psnr
 from ramedge.runtimes.base import Runtime
-from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
-from ramedge.runtimes.select import PrecisionName, RuntimeSettings
-from ramedge.runtimes.torch import TorchRuntime
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime, TileModel
+from ramedge.runtimes.torch.runtime import TorchRuntime
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner
 from ramedge.tiling.attention.fixed_point import TOLERANCE, AttentionSolver
 from ramedge.tiling.execution import FrameTiler
-from ramedge.tiling.grid import TileChoice, TilePlan, Window
+from ramedge.tiling.grid import TileChoice, TilePlan
 from ramedge.tiling.halos import Halos
 from ramedge.tiling.memory import resident_bytes
-from ramedge.tiling.statistics import attention_change, merge, save_excitation
+from ramedge.types import Window
+from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 ATTENTION = 20.0

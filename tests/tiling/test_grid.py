@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramedge.errors import UsageError
-from ramedge.tiling.grid import TilePlan, Window
+from ramedge.tiling.grid import TilePlan
+from ramedge.types import Window
 
 
 @given(

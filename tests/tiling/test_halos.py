@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ramedge.network.config import NetworkConfig
-from ramedge.runtimes.select import RuntimeSettings, open_model
 from ramedge.tiling.halos import CLOSE_PSNR, EXACT_MEAN_ERROR, HaloMeasurement, Halos, load_halos
+from ramedge.upscaling.open_model import RuntimeSettings, open_model
 
 MEASURED = (
     HaloMeasurement(4, 70.0, 1e-2, 1e-5, 1e-4),

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from ramedge.errors import UsageError
-from ramedge.runtimes.openvino import OpenVinoRuntime
-from ramedge.runtimes.select import RuntimeSettings
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.tiling.estimate import MIN_TILE, TileBudget
 from ramedge.tiling.grid import TileChoice
 from ramedge.tiling.halos import Halos
 from ramedge.tiling.memory import MemoryLimit, available_bytes, network_bytes, resident_bytes
 from ramedge.tiling.planner import TileSides
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 
@@ -300,7 +300,7 @@ WHOLE_THEN_TILES = """
 import numpy as np
 from ramedge import Upscaler
 from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
-from ramedge.runtimes.select import RuntimeSettings
+from ramedge.upscaling.open_model import RuntimeSettings
 fp32 = RuntimeSettings(precision="fp32")
 rng = np.random.default_rng(0)
 opened = Upscaler(fp32)

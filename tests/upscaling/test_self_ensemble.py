@@ -11,8 +11,8 @@ from ramedge.jobs.pipeline import UpscaleSettings, upscale_files
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights
 from ramedge.quality.evaluation import evaluate
-from ramedge.runtimes.select import RuntimeSettings
 from ramedge.samples import sample_clip
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.self_ensemble import TURNS, self_ensemble
 from ramedge.upscaling.upscaler import Upscaler
 

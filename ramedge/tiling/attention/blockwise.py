@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ramedge.media.frames import Pixels
+from ramedge.network.channel_statistics import ChannelExcitation, Statistic, Values, merge, stack
 from ramedge.runtimes.base import Features, Runtime
-from ramedge.tiling.grid import Tile, TilePlan, Window
-from ramedge.tiling.statistics import ChannelExcitation, Statistic, Values, merge, stack
+from ramedge.tiling.grid import Tile, TilePlan
+from ramedge.types import Window
 
 BLOCK_HALO = 4
 """Pixels that a tile reads around it. To X of the next block there are two 3×3 convolutions and

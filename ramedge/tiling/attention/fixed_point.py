@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ramedge.media.frames import Pixels
+from ramedge.network.channel_statistics import ChannelExcitation, Values, attention_change, merge
 from ramedge.runtimes.base import Runtime
 from ramedge.tiling.grid import Tile, TilePlan
-from ramedge.tiling.statistics import ChannelExcitation, Values, attention_change, merge
 
 TileMode = Literal["exact", "follow", "fast"]
 """Where a tile's attention comes from: the frame's own (`exact`), the frame before (`follow`), or

@@ -8,7 +8,13 @@ from statistics import median
 
 import numpy as np
 
-from ramedge.tiling.statistics import ChannelExcitation, Statistic, Values, attention, merge
+from ramedge.network.channel_statistics import (
+    ChannelExcitation,
+    Statistic,
+    Values,
+    attention,
+    merge,
+)
 
 CUT = 0.0022
 """Root mean square over tiles, blocks and channels of what the attention (0 to 1) of a followed

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ramedge.errors import ExportError, UsageError
-from ramedge.export.monitor import OnProgress, make_monitor
-from ramedge.runtimes.flavour import Flavour
-from ramedge.runtimes.tensorrt_log import make_logger
+from ramedge.runtimes.tensorrt.flavour import Flavour
+from ramedge.runtimes.tensorrt.log import make_logger
+from ramedge.runtimes.tensorrt.monitor import OnProgress, make_monitor
 
 if TYPE_CHECKING:
     import tensorrt as rt
@@ -106,7 +106,7 @@ def build_plan(
     Ctrl-C asks the builder to stop, waits until it has, and goes on as `KeyboardInterrupt`.
 
     Args:
-        model: as `ramedge.export.graphs.make_graph` makes it.
+        model: as `ramedge.runtimes.tensorrt.graphs.make_graph` makes it.
         settings: shapes and effort.
         flavour: which of the two libraries.
         timing_cache: of a build before, checked by its hash; `None` where none shall be used.

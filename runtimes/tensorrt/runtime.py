@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ramedge.export.engine import EnginePrecision, EngineRequest, get_engine
-from ramedge.export.engines import EngineCache
-from ramedge.export.graphs import GraphKind, Values
-from ramedge.export.monitor import OnProgress
-from ramedge.export.tensorrt import BuildSettings, Shapes
 from ramedge.media.frames import Pixels
+from ramedge.network.channel_statistics import load_excitation
 from ramedge.runtimes.base import Floats, Runtime
-from ramedge.runtimes.cuda import Cuda, open_cuda
-from ramedge.runtimes.engine_session import EngineSession
-from ramedge.runtimes.flavour import Flavour
-from ramedge.tiling.statistics import load_excitation
+from ramedge.runtimes.tensorrt.build import EnginePrecision, EngineRequest, get_engine
+from ramedge.runtimes.tensorrt.cache import EngineCache
+from ramedge.runtimes.tensorrt.cuda import Cuda, open_cuda
+from ramedge.runtimes.tensorrt.flavour import Flavour
+from ramedge.runtimes.tensorrt.graphs import GraphKind, Values
+from ramedge.runtimes.tensorrt.monitor import OnProgress
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
+from ramedge.runtimes.tensorrt.session import EngineSession
 
 _STEP_16 = np.float32(1.0 / 65535.0)
 

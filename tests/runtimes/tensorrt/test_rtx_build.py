@@ -18,13 +18,13 @@ from ramedge.calibration.frames import CalibrationFrame
 from ramedge.calibration.quantize import QuantizationPlan, dense_convolutions, inputs_of
 from ramedge.calibration.ranges import measure
 from ramedge.errors import ExportError, WeightsError
-from ramedge.export.engine import EngineRequest, get_engine
-from ramedge.export.engines import EngineCache
-from ramedge.export.graphs import GraphKind, load_graph, make_graph
 from ramedge.export.onnx import export_onnx
-from ramedge.export.tensorrt import BuildSettings, Shapes, build_plan
 from ramedge.network.srram import SRRAM
-from ramedge.runtimes.flavour import RTX
+from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
+from ramedge.runtimes.tensorrt.cache import EngineCache
+from ramedge.runtimes.tensorrt.flavour import RTX
+from ramedge.runtimes.tensorrt.graphs import GraphKind, load_graph, make_graph
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes, build_plan
 from ramedge.samples import PHOTOS, sample_photo
 
 needs_rtx = pytest.mark.skipif(
@@ -195,7 +195,7 @@ Damage = Callable[[bytes], bytes]
 def test_a_damaged_file_is_refused_in_one_line(
     models: dict[str, Path], tmp_path: Path, damage: Damage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ramedge.runtimes.flavour import Flavour
+    from ramedge.runtimes.tensorrt.flavour import Flavour
 
     monkeypatch.setattr(Flavour, "load", lambda self: None)
     monkeypatch.setattr(Flavour, "version", lambda self: "1")
@@ -225,7 +225,7 @@ def test_unsigned_quantization_is_refused_before_any_build(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorRT would take it as int8 with a warning, and clip half the range."""
-    from ramedge.runtimes.flavour import Flavour
+    from ramedge.runtimes.tensorrt.flavour import Flavour
 
     monkeypatch.setattr(Flavour, "load", lambda self: None)
     monkeypatch.setattr(Flavour, "version", lambda self: "1")

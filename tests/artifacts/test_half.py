@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 
 from ramedge.artifacts.artifact import load_artifact
-from ramedge.export.half import is_half, to_half
+from ramedge.artifacts.half import is_half, to_half
 from ramedge.export.onnx import network_graph
 from ramedge.network.collapse import collapse
 from ramedge.network.half import to_half as torch_half

@@ -12,21 +12,21 @@ from typing import Any, Literal
 
 import onnx
 
+from ramedge.artifacts.audit import audit_file, is_quantized
+from ramedge.artifacts.half import is_half, to_half
 from ramedge.artifacts.storage import external_files
-from ramedge.calibration.audit import audit_file, is_quantized
 from ramedge.errors import ExportError, RuntimeUnavailableError, UsageError, WeightsError
-from ramedge.export.engines import EngineCache, EngineKey, Record
-from ramedge.export.graphs import GraphKind, Values, load_graph, make_graph
-from ramedge.export.half import is_half, to_half
-from ramedge.export.monitor import OnProgress
-from ramedge.export.tensorrt import BuildSettings, Plan, build_plan
 from ramedge.files import file_digest
-from ramedge.runtimes.cuda import NO_GPU, GpuFacts, gpu_facts
-from ramedge.runtimes.flavour import Flavour
+from ramedge.runtimes.tensorrt.cache import EngineCache, EngineKey, Record
+from ramedge.runtimes.tensorrt.cuda import NO_GPU, GpuFacts, gpu_facts
+from ramedge.runtimes.tensorrt.flavour import Flavour
+from ramedge.runtimes.tensorrt.graphs import GraphKind, Values, load_graph, make_graph
+from ramedge.runtimes.tensorrt.monitor import OnProgress
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Plan, build_plan
 
 EnginePrecision = Literal["fp32", "fp16", "int8"]
 GRAPH_VERSION = 2
-"""Raised when `ramedge.export.graphs` or `half` makes another graph of the same file."""
+"""Raised when `ramedge.runtimes.tensorrt.graphs` or `half` makes another graph of the same file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramedge.errors import RuntimeUnavailableError
-from ramedge.runtimes.cuda import Cuda
-from ramedge.runtimes.flavour import Flavour
-from ramedge.runtimes.tensorrt_log import make_logger
+from ramedge.runtimes.tensorrt.cuda import Cuda
+from ramedge.runtimes.tensorrt.flavour import Flavour
+from ramedge.runtimes.tensorrt.log import make_logger
 
 if TYPE_CHECKING:
     import tensorrt as rt
@@ -146,7 +146,7 @@ class EngineSession:
     """A deserialized engine, ready to run on one device."""
 
     def __init__(self, plan: bytes, flavour: Flavour, cuda: Cuda) -> None:
-        """Load a plan that this user built, its hash compared (`ramedge.export.engines`).
+        """Load a plan that this user built, its hash compared (`ramedge.runtimes.tensorrt.cache`).
 
         Raises:
             RuntimeUnavailableError: it is not for this device or library.

@@ -137,7 +137,7 @@ def open_cuda(device: int = 0) -> Cuda:
         RuntimeUnavailableError: neither is installed, or there is no such GPU.
         UsageError: the environment asks for something else.
     """
-    from ramedge.runtimes.cuda_bindings import BINDINGS
+    from ramedge.runtimes.tensorrt.cuda_bindings import BINDINGS
 
     wanted = os.environ.get(CHOICE, "")
     if wanted and wanted not in BINDINGS:

@@ -12,15 +12,15 @@ import pytest
 from fake_gpu import FakeGpu, driver_modules, make_cuda, make_flavour
 
 from ramedge.errors import RuntimeUnavailableError, UsageError
-from ramedge.export.engines import EngineCache
 from ramedge.export.onnx import export_onnx
-from ramedge.export.tensorrt import BuildSettings, Shapes
+from ramedge.network.channel_statistics import save_excitation
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import excitation_of
-from ramedge.runtimes.cuda import NO_GPU, gpu_facts, open_cuda
-from ramedge.runtimes.engine_session import SLOTS, EngineSession
-from ramedge.runtimes.tensorrt import EngineModels, EngineSource, TensorRtRuntime
-from ramedge.tiling.statistics import save_excitation
+from ramedge.runtimes.tensorrt.cache import EngineCache
+from ramedge.runtimes.tensorrt.cuda import NO_GPU, gpu_facts, open_cuda
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
+from ramedge.runtimes.tensorrt.runtime import EngineModels, EngineSource, TensorRtRuntime
+from ramedge.runtimes.tensorrt.session import SLOTS, EngineSession
 
 SHAPES = BuildSettings(Shapes((1, 1), (16, 16), (24, 24)))
 
@@ -130,9 +130,9 @@ def test_out_of_memory_becomes_smaller_tiles(
     models: EngineModels, tmp_path: Path, small_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same frame, nothing skipped, and the same result as with memory enough."""
-    from ramedge.runtimes.select import OpenedModel
     from ramedge.tiling.halos import Halos
     from ramedge.upscaling import upscaler as upscale
+    from ramedge.upscaling.open_model import OpenedModel
 
     pixels = frames(1, 90, 84)[0]
     results = []
@@ -153,9 +153,9 @@ def test_memory_that_runs_out_in_a_video_skips_no_frame(
     models: EngineModels, tmp_path: Path, small_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two frames are in flight when the third, of another size, no longer fits."""
-    from ramedge.runtimes.select import OpenedModel
     from ramedge.tiling.halos import Halos
     from ramedge.upscaling import upscaler as upscale
+    from ramedge.upscaling.open_model import OpenedModel
 
     video = [*frames(3, 40, 40), *frames(3, 90, 84), *frames(1, 40, 40)]
     results = []
@@ -239,7 +239,7 @@ def test_the_gate_passes_what_agrees_and_removes_what_does_not(
 
     from ramedge.errors import GateError
     from ramedge.export import engine_gate
-    from ramedge.export.engine import EngineRequest, get_engine
+    from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
 
     gpu = FakeGpu()
     flavour, cuda = make_flavour(gpu), make_cuda(gpu, "cuda-python")

@@ -12,14 +12,14 @@ from ramedge.errors import MissingExtraError, RuntimeUnavailableError, UsageErro
 from ramedge.network.config import SUPPORTED_SCALES
 from ramedge.network.header import read_header
 from ramedge.runtimes.base import Runtime
-from ramedge.runtimes.flavour import FLAVOURS, RTX, TENSORRT, Flavour
-from ramedge.runtimes.openvino import OpenVinoRuntime, TileModel
+from ramedge.runtimes.openvino.runtime import OpenVinoRuntime, TileModel
+from ramedge.runtimes.tensorrt.flavour import FLAVOURS, RTX, TENSORRT, Flavour
 from ramedge.system import has_torch
 from ramedge.tiling.halos import Halos, load_halos
 from ramedge.weights import shipped_artifact, shipped_weights
 
 if TYPE_CHECKING:
-    from ramedge.export.engine import EnginePrecision
+    from ramedge.runtimes.tensorrt.build import EnginePrecision
 
 RuntimeName = Literal["auto", "torch", "openvino", "tensorrt", "tensorrt-rtx"]
 PrecisionName = Literal["auto", "fp32", "fp16", "int8"]
@@ -181,7 +181,7 @@ def best_flavour() -> tuple[Flavour | None, str]:
     installed = [flavour for flavour in (TENSORRT, RTX) if flavour.installed()]
     if not installed:
         return None, "TensorRT is not installed"
-    from ramedge.runtimes.cuda import NO_GPU, gpu_facts
+    from ramedge.runtimes.tensorrt.cuda import NO_GPU, gpu_facts
 
     if gpu_facts() == NO_GPU:
         return None, f"{installed[0].title} is installed, but no NVIDIA GPU can be used"
@@ -212,8 +212,8 @@ def _open_openvino(artifact: Artifact, precision: str, device: str, reason: str)
 def _open_engines(
     artifact: Artifact, settings: RuntimeSettings, flavour: Flavour, reason: str
 ) -> OpenedModel:
-    from ramedge.export.engines import EngineCache
-    from ramedge.runtimes.tensorrt import EngineModels, EngineSource, TensorRtRuntime
+    from ramedge.runtimes.tensorrt.cache import EngineCache
+    from ramedge.runtimes.tensorrt.runtime import EngineModels, EngineSource, TensorRtRuntime
 
     manifest = artifact.manifest
     precision = engine_precision(artifact, settings.precision, shipped=settings.model is None)
@@ -289,7 +289,7 @@ def _open_weights(path: Path, settings: RuntimeSettings) -> OpenedModel:
     if not has_torch():
         raise MissingExtraError("torch", "export", "Running weights in PyTorch")
     from ramedge.network.weights import load_weights
-    from ramedge.runtimes.torch import TorchRuntime
+    from ramedge.runtimes.torch.runtime import TorchRuntime
 
     loaded = load_weights(path)
     scale = settings.scale

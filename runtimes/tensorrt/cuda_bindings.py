@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramedge.errors import RuntimeUnavailableError
-from ramedge.runtimes.cuda import Cuda, GpuFacts
+from ramedge.runtimes.tensorrt.cuda import Cuda, GpuFacts
 
 
 class CudaPython(Cuda):

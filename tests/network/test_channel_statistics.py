@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramedge.errors import WeightsError
-from ramedge.network.srram import SRRAM
-from ramedge.network.tiled import excitation_of
-from ramedge.tiling.grid import TilePlan
-from ramedge.tiling.statistics import (
+from ramedge.network.channel_statistics import (
     Statistic,
     attention_change,
     load_excitation,
     merge,
     save_excitation,
 )
+from ramedge.network.srram import SRRAM
+from ramedge.network.tiled import excitation_of
+from ramedge.tiling.grid import TilePlan
 
 
 def statistic(values: np.ndarray) -> Statistic:

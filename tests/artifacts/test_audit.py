@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ramedge.artifacts.artifact import load_artifact
-from ramedge.calibration.audit import AuditSettings, audit, audit_file, is_quantized
+from ramedge.artifacts.audit import AuditSettings, audit, audit_file, is_quantized
 from ramedge.errors import ExportError, WeightsError
 
 WEIGHT = np.random.default_rng(0).integers(-127, 128, (8, 4, 3, 3)).astype(np.int8)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.failures import cannot_load
 from ramedge.media.frames import Pixels
+from ramedge.network.channel_statistics import load_excitation
 from ramedge.runtimes.base import Features, Floats, GraphKind, Runtime, is_out_of_memory
-from ramedge.runtimes.openvino_blocks import count_blocks, part
-from ramedge.runtimes.openvino_graph import prepare, without_fp16
-from ramedge.tiling.statistics import load_excitation
+from ramedge.runtimes.openvino.blocks import count_blocks, part
+from ramedge.runtimes.openvino.rewrites import prepare, without_fp16
 
 if TYPE_CHECKING:
     import openvino
@@ -52,7 +52,7 @@ class TileModel:
 
     Attributes:
         model: `.onnx` or `.xml` of the graph kind `tile`.
-        excitation: safetensors of `ramedge.tiling.statistics.save_excitation`.
+        excitation: safetensors of `ramedge.network.channel_statistics.save_excitation`.
     """
 
     model: Path
@@ -83,7 +83,7 @@ class OpenVinoRuntime(Runtime):
 
     The graph is compiled for each kind of input it meets (uint8, uint16 or float32) and
     arithmetic, and for the shape: OpenVINO then plans memory and kernels for it, and the rounding
-    of half precision is the same in frames and tiles (`ramedge.runtimes.openvino_graph`). Where
+    of half precision is the same in frames and tiles (`ramedge.runtimes.openvino.rewrites`). Where
     small inputs of many shapes come, it is compiled for any.
     """
 

@@ -1,0 +1,1 @@
+"""ONNX Runtime: what the gate runs ONNX files with."""

@@ -1,0 +1,1 @@
+"""OpenVINO: the default on CPUs."""
