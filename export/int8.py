@@ -39,11 +39,11 @@ class Int8Settings:
     """How a network becomes INT8.
 
     Attributes:
-        calibration: where the pictures come from.
+        calibration: where the pictures come from; `None` takes the shipped INT8 model.
         budget: what it may lose against FP32.
     """
 
-    calibration: CalibrationSettings
+    calibration: CalibrationSettings | None = None
     budget: Budget = field(default_factory=Budget)
 
 
@@ -65,7 +65,8 @@ class Int8Recipe:
 def prepare_int8(
     frame: onnx.ModelProto,
     scale: int,
-    settings: Int8Settings,
+    calibration: CalibrationSettings,
+    budget: Budget,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Int8Recipe:
     """Calibrate a network of one scale, of which `frame` is the FP32 graph of that kind.
@@ -75,12 +76,12 @@ def prepare_int8(
         ExportError: the network cannot be quantized.
         GateError: no convolution may be int8 within the budget.
     """
-    found = collect_frames(settings.calibration)
+    found = collect_frames(calibration)
     checks, frames = _split(found.frames)
     inputs = [_as_input(frame, index, scale) for index, frame in enumerate(frames)]
     allowed = Budget(
-        mean=settings.budget.mean * SEARCH_SHARE,
-        worst=settings.budget.worst * SEARCH_SHARE,
+        mean=budget.mean * SEARCH_SHARE,
+        worst=budget.worst * SEARCH_SHARE,
         peak=THRESHOLDS["int8"].max_error * 255.0 * PEAK_SHARE,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -89,9 +90,7 @@ def prepare_int8(
         pictures = _pictures(_spread(frames, PICTURES), scale)
         result = search(plain, inputs, pictures, scale, allowed, on_step)
     if not any(found is not None for found in result.plan.ranges):
-        raise GateError(
-            f"No convolution may be INT8 within {settings.budget.mean} dB: raise --max-loss."
-        )
+        raise GateError(f"No convolution may be INT8 within {budget.mean} dB: raise --max-loss.")
     return Int8Recipe(
         plan=result.plan,
         checks=tuple(_pictures(checks, scale)),

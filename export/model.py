@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,10 +32,11 @@ from ramedge.errors import GateError, OutputError, UsageError
 from ramedge.export.int8 import Int8Settings, prepare_int8
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.export.sources import NetworkSource, QuantizedGraphs, open_source, shipped_int8
-from ramedge.files import file_digest, partial_path
+from ramedge.files import check_writable, file_digest, partial_path
 from ramedge.network.channel_statistics import save_excitation
+from ramedge.network.config import SUPPORTED_SCALES
 from ramedge.quality.gate import GateReport, Images, check, frame_through_tile, gate_photos
-from ramedge.quality.int8_budget import Picture, Pixels8, check_speed, check_truth
+from ramedge.quality.int8_budget import Budget, Picture, Pixels8, check_speed, check_truth
 from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
 from ramedge.runtimes.openvino.runtime import OpenVinoRuntime, TileModel
 from ramedge.runtimes.tensorrt.flavour import FLAVOURS
@@ -57,10 +58,11 @@ class ExportSettings:
         weights: safetensors file; the shipped model where `None`, which needs no PyTorch.
         strict: fail where the gate refuses the precision, instead of taking the next.
         overwrite: replace an artifact that stands in `output`.
-        int8: how to calibrate, which the precision `int8` needs, except of the shipped model.
+        int8: how to calibrate, which the precision `int8` needs, except of the shipped model, and
+            what INT8 may lose.
 
     Raises:
-        UsageError: INT8 of own weights without pictures to calibrate on.
+        UsageError: an unknown scale; INT8 of own weights without pictures to calibrate on.
     """
 
     output: Path | None = None
@@ -73,7 +75,10 @@ class ExportSettings:
     int8: Int8Settings | None = None
 
     def __post_init__(self) -> None:
-        if self.precision == "int8" and self.int8 is None and self.weights is not None:
+        if self.scale not in SUPPORTED_SCALES:
+            raise UsageError(f"Scale {self.scale} is not supported: choose among 2, 3 and 4.")
+        calibrates = self.int8 is not None and self.int8.calibration is not None
+        if self.precision == "int8" and not calibrates and self.weights is not None:
             raise UsageError("INT8 needs pictures to calibrate on: --calibration DIR.")
 
     def folder(self, precision: Precision) -> Path:
@@ -107,6 +112,7 @@ def export_model(
     precision = settings.precision
     output = settings.folder(precision)
     _check_output(output, settings.overwrite)
+    check_writable(output)
     source = open_source(settings.weights, settings.scale)
     building = partial_path(output)
     refused: dict[str, str] = {}
@@ -215,13 +221,18 @@ def _build(
 def _quantize(
     source: NetworkSource, settings: ExportSettings, on_step: Callable[[int, int], None]
 ) -> QuantizedGraphs:
-    """The shipped INT8 graphs; or own ones, which have to be worth it."""
-    if settings.int8 is None:
-        return shipped_int8(settings.scale)
-    recipe = prepare_int8(source.frame, source.scale, settings.int8, on_step)
+    """The shipped INT8 graphs, or own ones; either has to be worth it here."""
+    int8 = Int8Settings() if settings.int8 is None else settings.int8
+    if int8.calibration is None:
+        found = shipped_int8(settings.scale, int8.budget)
+        return replace(found, gate={**found.gate, "speed": _check_speed(source, found.frame)})
+    recipe = prepare_int8(source.frame, source.scale, int8.calibration, int8.budget, on_step)
     frame = _with_plan(recipe.plan, source.frame)
     tile = None if source.tile is None else _with_plan(recipe.plan, source.tile)
-    gate = _check_worth(source, frame, recipe.checks, settings.int8)
+    gate = {
+        "truth": _check_truth(source, frame, recipe.checks, int8.budget),
+        "speed": _check_speed(source, frame),
+    }
     return QuantizedGraphs(frame, tile, recipe.record, gate)
 
 
@@ -233,31 +244,28 @@ def _with_plan(plan: QuantizationPlan, graph: onnx.ModelProto) -> onnx.ModelProt
         return onnx.load(quantized)
 
 
-def _check_worth(
-    source: NetworkSource,
-    model: onnx.ModelProto,
-    checks: tuple[Picture, ...],
-    settings: Int8Settings,
+def _check_truth(
+    source: NetworkSource, model: onnx.ModelProto, checks: tuple[Picture, ...], budget: Budget
 ) -> dict[str, Any]:
-    """What INT8 loses against the truth and gains in time, in OpenVINO: it runs every ONNX file."""
+    """What INT8 loses against the truth, in OpenVINO: it runs every ONNX file."""
     scale = source.scale
-    photos = gate_photos()
-    shipped = [Picture.of(name, _pixels(image), scale) for name, image in photos.items()]
-    with (
-        _opened(model, scale, "int8") as candidate,
-        _opened(source.frame, scale, "auto") as baseline,
-    ):
-        truth = check_truth(
-            candidate.infer_float,
-            source.reference,
-            [*shipped, *checks],
-            scale,
-            settings.budget,
+    photos = gate_photos().items()
+    pictures = [Picture.of(name, _pixels(image), scale) for name, image in photos]
+    with _opened(model, scale, "int8") as candidate:
+        return check_truth(
+            candidate.infer_float, source.reference, [*pictures, *checks], scale, budget
         )
+
+
+def _check_speed(source: NetworkSource, model: onnx.ModelProto) -> dict[str, Any]:
+    """What INT8 gains in time here, in OpenVINO."""
+    with (
+        _opened(model, source.scale, "int8") as candidate,
+        _opened(source.frame, source.scale, "auto") as baseline,
+    ):
         name = f"openvino ({baseline.precision})"
-        image = next(iter(photos.values()))
-        speed = check_speed(candidate.infer_float, baseline.infer_float, image, name)
-    return {"truth": truth, "speed": speed}
+        image = next(iter(gate_photos().values()))
+        return check_speed(candidate.infer_float, baseline.infer_float, image, name)
 
 
 @contextmanager
@@ -320,7 +328,9 @@ def _check_output(folder: Path, overwrite: bool) -> None:
     if not (folder / MANIFEST_NAME).is_file():
         raise UsageError(f"{folder} holds other files: choose another folder with -o.")
     if not overwrite:
-        raise UsageError(f"{folder} holds a model already: replace it with -y or choose another.")
+        raise UsageError(
+            f"{folder} holds a model already: replace it with -y, or choose another with -o."
+        )
 
 
 def _make_empty(folder: Path) -> None:
@@ -328,7 +338,9 @@ def _make_empty(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(f"Cannot create {folder}: {error.strerror}.") from None
+        raise OutputError(
+            f"Cannot create a folder in {folder.parent}: {error.strerror}. Choose another with -o."
+        ) from None
 
 
 def _move(source: Path, target: Path) -> None:

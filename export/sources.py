@@ -13,14 +13,15 @@ import onnx
 
 from ramedge.artifacts.artifact import load_artifact
 from ramedge.artifacts.storage import read_graph
-from ramedge.errors import MissingExtraError, UsageError
+from ramedge.errors import GateError, MissingExtraError, UsageError
 from ramedge.files import file_digest
 from ramedge.network.channel_statistics import ChannelExcitation, load_excitation
 from ramedge.network.header import read_header
 from ramedge.quality.gate import Images, Network
+from ramedge.quality.int8_budget import Budget, Loss
 from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.system import has_torch
-from ramedge.weights import shipped_artifact, shipped_precisions, shipped_weights
+from ramedge.weights import WEIGHTS, shipped_artifact, shipped_precisions, shipped_weights
 
 PYTORCH, SHIPPED = "PyTorch", "the shipped FP32 model"
 """What an export is compared with."""
@@ -70,12 +71,16 @@ class QuantizedGraphs:
     gate: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_installed(own_weights: bool, calibrates: bool) -> None:
+def check_installed(weights: Path | None, calibrates: bool) -> None:
     """Refuse, before any work, an export that needs what is not installed.
 
     Raises:
+        WeightsError: `weights` is no weights file.
         MissingExtraError: own weights need PyTorch and its exporter, a calibration ONNX Runtime.
     """
+    if weights is not None:
+        read_header(weights)  # what is no weights file needs no torch to be told so
+    own_weights = weights is not None and not _are_shipped(weights)
     needed = [("torch", _OWN), ("onnxscript", _OWN), ("onnxsim", _OWN)] if own_weights else []
     needed += [("onnxruntime", "A calibration")] if calibrates else []
     for package, purpose in needed:
@@ -91,15 +96,22 @@ def open_source(weights: Path | None, scale: int) -> NetworkSource:
         WeightsError: it cannot be loaded.
         MissingExtraError: PyTorch, or what it exports with, is not installed.
     """
-    return _open_shipped(scale) if weights is None else _open_weights(weights, scale)
+    if weights is None or _are_shipped(weights):
+        return _open_shipped(scale)
+    return _open_weights(weights, scale)
 
 
-def shipped_int8(scale: int) -> QuantizedGraphs:
-    """The shipped INT8 graphs of a scale.
+def _are_shipped(weights: Path) -> bool:
+    return weights.is_file() and file_digest(weights) == file_digest(WEIGHTS)
+
+
+def shipped_int8(scale: int, budget: Budget) -> QuantizedGraphs:
+    """The shipped INT8 graphs of a scale, with what was measured when they were made.
 
     Raises:
         UsageError: none are shipped.
         WeightsError: they are damaged.
+        GateError: they lost more than the budget.
     """
     if "int8" not in shipped_precisions(scale):
         raise UsageError(
@@ -108,6 +120,13 @@ def shipped_int8(scale: int) -> QuantizedGraphs:
         )
     artifact = load_artifact(shipped_artifact(scale, "int8"))
     gate = {name: artifact.manifest.gate[name] for name in ("truth", "speed")}
+    lost = Loss(**gate["truth"]["loss"])
+    if not lost.within(budget):
+        raise GateError(
+            f"The shipped INT8 model loses {lost.mean:.3f} dB of PSNR-Y on average and "
+            f"{lost.worst:.3f} dB at worst, allowed are {budget.mean:.3f} and {budget.worst:.3f} "
+            "dB: raise --max-loss."
+        )
     tile = None if artifact.tile is None else read_graph(artifact.tile)
     return QuantizedGraphs(read_graph(artifact.model), tile, artifact.manifest.int8, gate)
 
@@ -156,8 +175,7 @@ def _torch_reference(weights: Path, scale: int) -> Network:
 
 
 def _open_weights(path: Path, scale: int) -> NetworkSource:
-    read_header(path)  # what is no weights file needs no torch to be told so
-    check_installed(own_weights=True, calibrates=False)
+    check_installed(path, calibrates=False)
     return _trace(path, file_digest(path), scale)
 
 

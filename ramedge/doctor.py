@@ -245,7 +245,7 @@ def _torch() -> Check:
     found = _import("torch")
     if isinstance(found, str):
         status: Status = "missing" if found == "" else "broken"
-        detail = found or "not installed: needed to train and to export"
+        detail = found or "not installed: needed to train and to export your own weights"
         return Check("PyTorch", status, detail, _extra("train,export"))
     gpu = found.cuda.get_device_name() if found.cuda.is_available() else "no CUDA GPU"
     return Check("PyTorch", "ok", f"{found.__version__}, {gpu}")

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ramedge.errors import OutputError
 
 PARTIAL_SUFFIX = ".partial"
@@ -44,6 +46,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from None
+    except SafetensorError as error:  # how safetensors says that the disk is full
+        raise OutputError(f"Cannot write {path}: {error}.") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

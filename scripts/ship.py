@@ -59,7 +59,7 @@ def export_all(weights: Path, photos: Path, folder: Path) -> list[Artifact]:
                 print(f"No INT8 for ×{scale}: {refused}", flush=True)
                 continue
             psnr = artifacts[-1].manifest.gate["psnr"]
-            print(f"{artifacts[-1].folder.name}: {psnr:.1f} dB", flush=True)
+            print(f"{artifacts[-1].folder.name}: {psnr} dB", flush=True)
     return artifacts
 
 

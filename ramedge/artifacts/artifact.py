@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -99,7 +100,14 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    write_text(path, json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n")
+    document = asdict(manifest)
+    document["digest"] = _digest(document)
+    write_text(path, json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's own entries."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def is_artifact(path: Path) -> bool:
@@ -124,6 +132,10 @@ def load_artifact(source: Path) -> Artifact:
         if found != FORMAT_VERSION:
             remedy = "upgrade ramedge to use it" if found > FORMAT_VERSION else "export it again"
             raise UsageError(f"{path} has format {found}, not {FORMAT_VERSION}: {remedy}.")
+        if document.pop("digest", "") != _digest(document):
+            raise WeightsError(
+                f"{path} is not what was exported: it was changed. Export the model again."
+            )
         manifest = Manifest(**document)
         files = dict(manifest.files)
     except OSError:

@@ -27,6 +27,28 @@ def check_engine_options(runtime: FlavourName, options: ShapeOptions) -> None:
     check_buildable(FLAVOURS[runtime], options.settings())
 
 
+def check_model(model: Path) -> None:
+    """Refuse what no engine can be built of.
+
+    Raises:
+        UsageError: it is no exported model and no ONNX file, or for OpenVINO.
+        WeightsError: it is damaged.
+    """
+    if model.suffix.lower() == ".onnx" and model.is_file():
+        return
+    if not is_artifact(model):
+        raise UsageError(
+            f"{model} is no exported model: name the folder that ramedge export made, or an .onnx "
+            "file."
+        )
+    artifact = load_artifact(model)
+    if not artifact.is_onnx:
+        raise UsageError(
+            f"{model} is for {artifact.manifest.runtime}: engines are built from ONNX, export it "
+            "with --runtime onnx."
+        )
+
+
 def build_engine(
     model: Path,
     runtime: FlavourName,
@@ -72,18 +94,9 @@ def _request(
     if model.suffix.lower() == ".onnx":
         chosen = "fp16" if precision == "auto" else precision
         return EngineRequest(model, model.stem, scale, chosen, flavour, settings=settings)
-    if not is_artifact(model):
-        raise UsageError(
-            f"{model} is no exported model: name the folder that ramedge export made, or an .onnx "
-            "file."
-        )
+    check_model(model)
     artifact = load_artifact(model)
     manifest = artifact.manifest
-    if not artifact.is_onnx:
-        raise UsageError(
-            f"{model} is for {manifest.runtime}: engines are built from ONNX, export it with "
-            f"--runtime {flavour.name} or --runtime onnx."
-        )
     return EngineRequest(
         model=artifact.model,
         network=manifest.network,

@@ -88,13 +88,17 @@ def build(
 
     For a model that was exported elsewhere and copied here; ramedge export builds one itself.
     """
-    from ramedge.cli.engine_build import build_engine, check_engine_options
+    from ramedge.cli.engine_build import build_engine, check_engine_options, check_model
     from ramedge.upscaling.open_model import best_flavour
 
+    check_model(model)
     if runtime is EngineChoice.auto:
         flavour, reason = best_flavour()
         if flavour is None:
-            raise RuntimeUnavailableError(f"No engine can be built here: {reason}.")
+            raise RuntimeUnavailableError(
+                f"No engine can be built here: {reason}. See ramedge doctor for what is missing, "
+                "or name a --runtime: tensorrt-rtx builds without a GPU."
+            )
         name = flavour.name
     else:
         name = runtime.value
@@ -130,7 +134,11 @@ def prune(
         bool, typer.Option("--all", help="Remove all engines, not only the useless ones.")
     ] = False,
 ) -> None:
-    """Remove engines that cannot be used: damaged, or for another library version or GPU."""
+    """Remove engines that cannot be used: damaged, or for another library version or GPU.
+
+    Those for a library or a GPU of which nothing is here are kept: another environment may use
+    them. --all removes them too.
+    """
     cache = EngineCache()
     removed = 0
     for name in cache.strays():
@@ -149,7 +157,7 @@ def prune(
 
 
 def _useless(cache: EngineCache, record: Record) -> str:
-    from ramedge.runtimes.tensorrt.cuda import gpu_facts
+    from ramedge.runtimes.tensorrt.cuda import NO_GPU, gpu_facts
     from ramedge.runtimes.tensorrt.flavour import FLAVOURS
 
     try:
@@ -159,9 +167,11 @@ def _useless(cache: EngineCache, record: Record) -> str:
     key = record.key
     flavour = next((f for f in FLAVOURS.values() if f.name == key.flavour), None)
     version = "" if flavour is None else flavour.version()
-    if version != key.version:
-        return f"for {key.flavour} {key.version}, here is {version or 'none'}"
     facts = gpu_facts()
+    if not version or (facts == NO_GPU and key.gpu != NO_GPU.name):
+        return ""
+    if version != key.version:
+        return f"for {key.flavour} {key.version}, here is {version}"
     here = (facts.name, facts.compute_capability, facts.driver)
     if here != (key.gpu, key.compute_capability, key.driver):
         return f"for {_target(record)} with CUDA {key.driver}, here is {facts.name}"

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ramedge.artifacts.artifact import is_artifact, load_artifact
 from ramedge.cli import console
 from ramedge.cli.options import (
     Device,
@@ -19,7 +20,6 @@ from ramedge.cli.options import (
     Json,
     Model,
     PrecisionChoice,
-    PrecisionOption,
     RuntimeChoice,
     RuntimeOption,
     check_json_output,
@@ -33,7 +33,7 @@ from ramedge.quality.evaluation import Evaluation, Score
 from ramedge.quality.photos import find_photos
 from ramedge.quality.tables import UNITS, Summary, as_markdown, summarize
 from ramedge.system import describe_machine
-from ramedge.upscaling.open_model import RuntimeSettings
+from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 
@@ -47,7 +47,10 @@ def evaluate_folders(
     ] = None,
     model: Model = None,
     runtime: RuntimeOption = RuntimeChoice.auto,
-    precision: PrecisionOption = PrecisionChoice.fp32,
+    precision: Annotated[
+        PrecisionChoice | None,
+        typer.Option("--precision", "-p", help="Default: fp32, or int8 of an INT8 model."),
+    ] = None,
     device: Device = "auto",
     ensemble: Ensemble = False,
     markdown: Annotated[
@@ -67,7 +70,10 @@ def evaluate_folders(
         check_text_output("--markdown", markdown, ".md")
     scales = _parse_scales(scale)
     settings = RuntimeSettings(
-        runtime=runtime.value, precision=precision.value, model=model, device=device
+        runtime=runtime.value,
+        precision=_default_precision(model) if precision is None else precision.value,
+        model=model,
+        device=device,
     )
     for folder in folders:
         find_photos(folder)  # what is missing is said before a network is opened
@@ -94,6 +100,15 @@ def evaluate_folders(
         console.error(failure.error)
     if result.failures:
         raise typer.Exit(exit_code(failure.unexpected for failure in result.failures))
+
+
+def _default_precision(model: Path | None) -> PrecisionName:
+    is_int8 = (
+        model is not None
+        and is_artifact(model)
+        and load_artifact(model).manifest.precision == "int8"
+    )
+    return "int8" if is_int8 else "fp32"
 
 
 def _parse_scales(texts: list[str] | None) -> list[int | None]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ramedge.artifacts.artifact import Artifact, is_artifact
 from ramedge.calibration.frames import CalibrationSettings
@@ -13,7 +15,7 @@ from ramedge.cli import console
 from ramedge.cli.engine_build import build_engine, check_engine_options
 from ramedge.cli.engine_options import ShapeOptions
 from ramedge.cli.options import check_text_output
-from ramedge.errors import MissingExtraError, UsageError
+from ramedge.errors import MissingExtraError, RuntimeUnavailableError, UsageError
 from ramedge.export.int8 import Int8Settings
 from ramedge.export.int8_report import picture_of, write_report
 from ramedge.export.model import ExportSettings, Precision, Target, export_model
@@ -35,8 +37,8 @@ class ExportOptions:
     strict: bool
     overwrite: bool
     calibration: tuple[Path, ...]
-    frames: int
-    max_loss: float
+    frames: int | None
+    max_loss: float | None
     report: Path | None
     shapes: ShapeOptions
     rebuild: bool
@@ -52,7 +54,7 @@ def run_export(options: ExportOptions) -> None:
     weights = options.weights
     engine = _engine_of(target)
     if engine is not None:
-        check_engine_options(engine, options.shapes)
+        _check_engine(engine, options.shapes)
         if weights is not None and (is_artifact(weights) or weights.suffix.lower() == ".onnx"):
             _check_engine_alone(weights, options)
             build_engine(
@@ -65,13 +67,6 @@ def run_export(options: ExportOptions) -> None:
             f"tensorrt-rtx; this export is for {target} ({reason})."
         )
     _check(options)
-    if options.runtime == "auto":
-        title = FLAVOURS[engine].title if engine is not None else "OpenVINO"
-        console.stderr.print(f"Exporting for {title}: {reason}.", markup=False)
-    int8 = None
-    if options.calibration:
-        calibration = CalibrationSettings(options.calibration, frames=options.frames)
-        int8 = Int8Settings(calibration, Budget.of(options.max_loss))
     settings = ExportSettings(
         output=options.output,
         scale=options.scale,
@@ -80,8 +75,11 @@ def run_export(options: ExportOptions) -> None:
         weights=weights,
         strict=options.strict,
         overwrite=options.overwrite,
-        int8=int8,
+        int8=_int8(options) if options.precision == "int8" else None,
     )
+    if options.runtime == "auto":
+        title = FLAVOURS[engine].title if engine is not None else "OpenVINO"
+        console.stderr.print(f"Exporting for {title}: {reason}.", markup=False)
     with console.progress_bar() as bar:
         task = bar.add_task("Exporting and checking", total=None, info="")
         artifact = export_model(
@@ -98,7 +96,8 @@ def run_export(options: ExportOptions) -> None:
         write_report(artifact.manifest, options.report)
         console.stdout.print(f"Report: {options.report}", markup=False)
     console.stdout.print(f"Model: {artifact.folder}", markup=False)
-    console.stderr.print(f"Use it: ramedge upscale FILE --model {artifact.folder}", markup=False)
+    name = shlex.quote(str(artifact.folder))
+    console.stderr.print(f"Use it: ramedge upscale FILE --model {name}", markup=False)
     if engine is not None:
         build_engine(artifact.folder, engine, "auto", options.shapes, rebuild=options.rebuild)
 
@@ -109,6 +108,16 @@ def _choose_target(runtime: Target | Literal["auto"]) -> tuple[Target, str]:
         return runtime, "asked for"
     flavour, reason = best_flavour()
     return ("openvino" if flavour is None else flavour.name), reason
+
+
+def _int8(options: ExportOptions) -> Int8Settings:
+    budget = Budget() if options.max_loss is None else Budget.of(options.max_loss)
+    if not options.calibration:
+        return Int8Settings(budget=budget)
+    calibration = CalibrationSettings(options.calibration)
+    if options.frames is not None:
+        calibration = replace(calibration, frames=options.frames)
+    return Int8Settings(calibration, budget)
 
 
 def _engine_of(target: Target) -> FlavourName | None:
@@ -129,11 +138,27 @@ def _check(options: ExportOptions) -> None:
     is_int8 = options.precision == "int8"
     if is_int8 and not options.calibration and weights is not None:
         raise UsageError("INT8 needs pictures to calibrate on: --calibration DIR.")
-    if options.calibration and not is_int8:
-        raise UsageError("--calibration is for --precision int8.")
+    for name, value in (
+        ("--calibration", options.calibration),
+        ("--calibration-frames", options.frames),
+        ("--max-loss", options.max_loss),
+    ):
+        if value not in (None, ()) and not is_int8:
+            raise UsageError(f"{name} is for --precision int8.")
+    if options.frames is not None and not options.calibration:
+        raise UsageError("--calibration-frames is for --calibration.")
     if options.report is not None:
         _check_report(options.report, is_int8, options.overwrite)
-    check_installed(weights is not None, bool(options.calibration))
+    check_installed(weights, bool(options.calibration))
+
+
+def _check_engine(engine: FlavourName, shapes: ShapeOptions) -> None:
+    try:
+        check_engine_options(engine, shapes)
+    except RuntimeUnavailableError as missing:
+        raise RuntimeUnavailableError(
+            f"{missing} For another machine: --runtime onnx here, and ramedge engines build there."
+        ) from None
 
 
 def _check_engine_alone(weights: Path, options: ExportOptions) -> None:
@@ -155,18 +180,25 @@ def _check_report(report: Path, is_int8: bool, replace: bool) -> None:
             raise UsageError(f"{path} exists already: replace it with -y, or name another report.")
 
 
+def _agreement(gate: Mapping[str, Any]) -> str:
+    if gate["psnr"] is None:
+        return "exactly"
+    return (
+        f"to {gate['psnr']:.1f} dB, at most {gate['max_error'] * 255:.3f} levels of 255 off, "
+        f"{gate['max_channel_bias'] * 255:.4f} on average of a colour channel"
+    )
+
+
 def _tell(artifact: Artifact) -> None:
     manifest, gate = artifact.manifest, artifact.manifest.gate
     console.stdout.print(
         f"{manifest.network} ×{manifest.scale} {manifest.precision}: agrees with "
-        f"{gate['compared_with']} to {gate['psnr']:.1f} dB, at most "
-        f"{gate['max_error'] * 255:.3f} levels of 255 off, "
-        f"tint {gate['max_channel_bias'] * 255:.4f} ({gate['runtime']})"
+        f"{gate['compared_with']} {_agreement(gate)} ({gate['runtime']})"
     )
     if "truth" in gate:
         loss, speed = gate["truth"]["loss"], gate["speed"]
         console.stdout.print(
             f"INT8 loses {loss['mean']:.3f} dB of PSNR-Y ({loss['worst']:.3f} dB at worst) on "
             f"{len(gate['truth']['photos'])} photos, and is {speed['speedup']:.2f} times as fast "
-            f"as {speed['baseline']} where it was calibrated"
+            f"as {speed['baseline']} here"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -73,8 +74,10 @@ class GateReport:
     thresholds: Thresholds
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for the manifest."""
-        return asdict(self)
+        """Plain values for the manifest; `psnr` is `None` where the outputs are equal."""
+        found = asdict(self)
+        found["psnr"] = self.psnr if math.isfinite(self.psnr) else None
+        return found
 
 
 def gate_photos() -> dict[str, Images]:

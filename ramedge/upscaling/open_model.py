@@ -135,11 +135,19 @@ def _precision_of(artifact: Artifact, settings: RuntimeSettings) -> str:
     if wants_int8 and not is_int8:
         raise UsageError(
             f"{artifact.source} is an {artifact.manifest.precision} model. Make an INT8 one with: "
-            "ramedge export --precision int8 --calibration DIR"
+            f"{_int8_command(artifact)}"
         )
     if is_int8 and settings.precision not in {"auto", "int8"}:
         raise UsageError(f"{artifact.source} is an INT8 model: leave --precision out.")
     return artifact.manifest.precision if is_int8 else settings.precision
+
+
+def _int8_command(artifact: Artifact) -> str:
+    scale = artifact.manifest.scale
+    shipped = shipped_artifact(scale, "fp32")
+    if load_artifact(shipped).manifest.weights == artifact.manifest.weights:
+        return f"ramedge export --precision int8 --scale {scale}"
+    return f"ramedge export --precision int8 --scale {scale} --weights FILE --calibration PHOTOS"
 
 
 def _engine_flavour(settings: RuntimeSettings) -> tuple[Flavour | None, str]:

@@ -288,7 +288,7 @@ class OpenVinoRuntime(Runtime):
                 raise  # for who called, as where a graph runs
             reason = str(error).strip().splitlines()[-1]
             raise RuntimeUnavailableError(
-                f"OpenVINO cannot build the network for {self.device}: {reason}"
+                f"OpenVINO cannot build the network for {self.device}: {reason} Try --device CPU."
             ) from None
         return compiled.create_infer_request()
 
