@@ -111,8 +111,7 @@ def export_model(
     """
     precision = settings.precision
     output = settings.folder(precision)
-    _check_output(output, settings.overwrite)
-    check_writable(output)
+    check_output(output, settings.overwrite)
     source = open_source(settings.weights, settings.scale)
     building = partial_path(output)
     refused: dict[str, str] = {}
@@ -129,7 +128,7 @@ def export_model(
                 following = _FALLBACK[precision]
                 on_notice(f"The gate refused {precision}: {failure} Exporting {following}.")
                 precision, output = following, settings.folder(following)
-                _check_output(output, settings.overwrite)
+                check_output(output, settings.overwrite)
         manifest = Manifest(
             network=source.network,
             scale=settings.scale,
@@ -318,7 +317,14 @@ class _Gate:
         return check(candidate, self._source.reference, self._precision, name)
 
 
-def _check_output(folder: Path, overwrite: bool) -> None:
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Refuse, before any work, a folder that an artifact cannot be written to.
+
+    Raises:
+        UsageError: it holds something else, or a model that is not to be replaced.
+        OutputError: it cannot be made.
+    """
+    check_writable(folder)
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -18,7 +18,13 @@ from ramedge.cli.options import check_text_output
 from ramedge.errors import MissingExtraError, RuntimeUnavailableError, UsageError
 from ramedge.export.int8 import Int8Settings
 from ramedge.export.int8_report import picture_of, write_report
-from ramedge.export.model import ExportSettings, Precision, Target, export_model
+from ramedge.export.model import (
+    ExportSettings,
+    Precision,
+    Target,
+    check_output,
+    export_model,
+)
 from ramedge.export.sources import check_installed
 from ramedge.quality.int8_budget import Budget
 from ramedge.runtimes.tensorrt.flavour import FLAVOURS, FlavourName
@@ -77,6 +83,7 @@ def run_export(options: ExportOptions) -> None:
         overwrite=options.overwrite,
         int8=_int8(options) if options.precision == "int8" else None,
     )
+    check_output(settings.folder(settings.precision), settings.overwrite)
     if options.runtime == "auto":
         title = FLAVOURS[engine].title if engine is not None else "OpenVINO"
         console.stderr.print(f"Exporting for {title}: {reason}.", markup=False)

@@ -143,6 +143,10 @@ def test_an_engine_is_built_then_found_then_listed_then_pruned(
     assert "refused" in third.err
     assert "built in" in third.out
     assert "1 left" in ramedge("engines", "prune").out
+    with pytest.MonkeyPatch.context() as patch:
+        # Another environment of the same user, without the library.
+        patch.setitem(sys.modules, "tensorrt_rtx", None)
+        assert "1 left" in ramedge("engines", "prune").out
     assert "Removed 1 engine, 0 left" in ramedge("engines", "prune", "--all").out
     assert EngineCache(cache_home).records() == []
 

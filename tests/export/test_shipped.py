@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.weights import WEIGHTS
 
 pytestmark = pytest.mark.base
 
@@ -68,3 +69,87 @@ def test_the_second_export_asks_before_it_replaces(tmp_path: Path) -> None:
     ended = ramedge_without_torch(tmp_path, "export", "--precision", "fp16")
     assert ended.returncode == 2
     assert "replace it with -y" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_shipped_int8_has_to_hold_the_budget_too(tmp_path: Path, strict: bool) -> None:
+    options = ["--strict"] if strict else []
+    ended = ramedge_without_torch(
+        tmp_path, "export", "-p", "int8", "--max-loss", "0.0001", "-o", "model", *options
+    )
+    assert "raise --max-loss" in " ".join(ended.stderr.split())
+    if strict:
+        assert ended.returncode == 1
+        assert not (tmp_path / "model").exists()
+    else:
+        assert ended.returncode == 0
+        manifest = json.loads((tmp_path / "model" / "manifest.json").read_text(encoding="utf-8"))
+        assert manifest["precision"] == "fp16"
+        assert "raise --max-loss" in manifest["refused"]["int8"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-m", "missing.safetensors"), "No such weights file"),
+        (("-m", "text.safetensors"), "is not a safetensors file"),
+        (("-m", "text.onnx"), "is not a safetensors file"),
+        (("-s", "5"), "choose among 2, 3 and 4"),
+        (("-p", "fp16", "--max-loss", "0.1"), "--max-loss is for --precision int8"),
+        (("-p", "fp16", "--calibration-frames", "20"), "is for --precision int8"),
+        (("-p", "int8", "--calibration-frames", "20"), "is for --calibration"),
+        (("-o", "text.onnx/model"), "Choose another with -o"),
+    ],
+)
+def test_mistakes_are_one_line_before_any_work(
+    tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    for name in ("text.safetensors", "text.onnx"):
+        (tmp_path / name).write_text("hello", encoding="utf-8")
+    ended = ramedge_without_torch(tmp_path, "export", *options)
+    assert ended.returncode in {1, 2}
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["text.onnx", "text.safetensors"]
+
+
+def test_the_shipped_weights_by_name_need_no_pytorch(tmp_path: Path) -> None:
+    ended = ramedge_without_torch(
+        tmp_path, "export", "-s", "3", "--runtime", "onnx", "-m", str(WEIGHTS), "-o", "model"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "agrees with the shipped FP32 model exactly" in ended.stdout
+    text = (tmp_path / "model" / "manifest.json").read_text(encoding="utf-8")
+    assert "Infinity" not in text
+    assert json.loads(text)["scale"] == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits are of POSIX")
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    limit = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", limit + _WITHOUT_TORCH, "export", "--runtime", "onnx", "-o", "m"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stderr
+    assert "Cannot write" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_int8_model_is_evaluated_and_an_edited_one_is_not(tmp_path: Path) -> None:
+    ended = ramedge_without_torch(tmp_path, "export", "-p", "int8", "--runtime", "onnx", "-o", "m")
+    assert ended.returncode == 0, ended.stderr
+    (tmp_path / "photos").mkdir()
+    with Image.open(sample_photo(PHOTOS[0])) as opened:
+        opened.convert("RGB").crop((100, 60, 164, 108)).save(tmp_path / "photos" / "cat.png")
+    ended = ramedge_without_torch(tmp_path, "eval", "photos", "--model", "m")
+    assert ended.returncode == 0, ended.stderr
+    path = tmp_path / "m" / "manifest.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"scale": 2', '"scale": 3'), "utf-8")
+    ended = ramedge_without_torch(tmp_path, "upscale", "photos/cat.png", "--model", "m")
+    assert ended.returncode == 1
+    assert "manifest.json is not what was exported" in " ".join(ended.stderr.split())

@@ -17,12 +17,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ramedge.errors import ExportError, RuntimeUnavailableError, UsageError, WeightsError
+from ramedge.runtimes.tensorrt import build as engine_module
 from ramedge.runtimes.tensorrt.build import EngineRequest, engine_key, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import NO_GPU, GpuFacts
 from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT, Flavour
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Plan, Shapes
-from ramedge.runtimes.tensorrt.runtime import build as engine_module
 
 ORIN = GpuFacts("Orin", "8.7", "12.6")
 
