@@ -245,7 +245,7 @@ def test_openvino_names_the_devices_there_are(tmp_path: Path) -> None:
 
 def test_openvino_refuses_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no model")
-    with pytest.raises(WeightsError, match="not a model"):
+    with pytest.raises(WeightsError, match="not an ONNX file"):
         OpenVinoRuntime(tmp_path / "x.onnx", 2)
 
 
