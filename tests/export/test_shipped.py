@@ -14,8 +14,6 @@ from PIL import Image
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.weights import WEIGHTS
 
-pytestmark = pytest.mark.base
-
 _WITHOUT_TORCH = """
 import sys
 for name in ("torch", "onnxruntime", "onnxsim", "onnxscript", "tensorrt", "tensorrt_rtx"):
@@ -32,6 +30,7 @@ def ramedge_without_torch(folder: Path, *arguments: str) -> subprocess.Completed
     )  # fmt: skip
 
 
+@pytest.mark.base
 @pytest.mark.parametrize(
     ("options", "name"),
     [
