@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import ramedge
-from ramedge.weights import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -107,14 +107,19 @@ def test_upscaling_needs_no_torch(tmp_path: Path) -> None:
     ("arguments", "extra"),
     [
         (("train", "--data", ".", "--steps", "1"), "train"),
-        (("export", "-o", "out", "--weights", str(WEIGHTS)), "export"),
+        (("export", "--weights", "own.safetensors"), "export"),
         (("export", "-p", "int8", "--calibration", "."), "export"),
         (("upscale", "x.png", "--runtime", "torch"), "export"),
     ],
 )
 def test_a_missing_extra_is_one_line_that_says_how(
-    arguments: tuple[str, ...], extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...],
+    extra: str,
+    small_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shutil.copyfile(small_weights, tmp_path / "own.safetensors")
     monkeypatch.chdir(tmp_path)
     done = command(*arguments)
     assert done.returncode == 1
