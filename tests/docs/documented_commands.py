@@ -23,6 +23,7 @@ LAUNCHERS = {"timeout", "torchrun"}
 
 SHORTENED = {
     ("--steps", "17000"): "2",
+    ("--steps", "20000"): "2",
     ("--steps", "100000"): "2",
     ("--steps", "200000"): "3",
     ("--nproc-per-node", "4"): "2",
@@ -31,7 +32,7 @@ SHORTENED = {
 
 DEFAULTS_SHORTENED = {
     ("bench",): ("--warmup", "1", "--iterations", "3", "--seconds", "1"),
-    ("train",): ("--patch", "16", "--batch", "1"),
+    ("train",): ("--patch", "16", "--batch", "2"),
     ("study",): ("--steps", "1", "--patch", "16", "--batch", "1"),
     ("export", "--calibration"): ("--calibration-frames", "16"),
 }

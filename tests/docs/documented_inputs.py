@@ -22,10 +22,11 @@ from ramedge.export.model import ExportSettings, export_model
 from ramedge.network.config import NetworkConfig
 from ramedge.network.weights import save_weights
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.weights import WEIGHTS
 
 READ = {
     "inputs", "folders", "models", "model", "weights", "data", "evaluate", "source", "compare",
-    "calibration", "start_from", "figures_only",
+    "calibration", "start_from", "figures_only", "teacher",
 }  # fmt: skip
 """Parameters of the commands that name what is read."""
 WRITTEN = {"output", "json_file", "html_file", "markdown", "report"}
@@ -114,6 +115,11 @@ def shipped_photo(path: Path) -> None:
     shutil.copyfile(sample_photo(path.name), path)
 
 
+def shipped_weights(path: Path) -> None:
+    """A teacher of all scales that is better than bicubic."""
+    shutil.copyfile(WEIGHTS, path)
+
+
 def first_frames(path: Path) -> None:
     """The first frames of a shipped clip."""
     with (
@@ -146,6 +152,8 @@ INPUTS: dict[str, Callable[[Path], None]] = {
     "BSD100": photos(40, 2, 48),
     "weights.safetensors": weights((2,)),
     "my.safetensors": weights((2,)),
+    "WEIGHTS": shipped_weights,
+    "TEACHER.safetensors": shipped_weights,
     "my_export": exported("openvino"),
     "model": exported("onnx"),
     "runs/x2/weights.safetensors": weights((2,)),

@@ -39,9 +39,14 @@ INLINE = inline_commands()
 SCRIPTS = sysconfig.get_path("scripts")
 LIMIT_SECONDS = 900
 
-REFUSALS = {"--strict": re.compile(r"error: .*(INT8|int8)")}
-"""Options with which a command may end with an error, as documented: it depends on the machine
-whether INT8 is faster, and on the photos whether it loses too much."""
+REFUSALS = {
+    ("--strict",): re.compile(
+        r"error: .*(faster here|raise --max-loss|No convolution may be INT8)"
+    ),
+    ("engines", "build"): re.compile(r"error: No engine can be built here: "),
+}
+"""Words with which a command may end with an error, as documented: it depends on the machine
+whether INT8 is faster, and on the photos whether it loses too much; engines need a GPU."""
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -97,8 +102,8 @@ class Place:
 def _documented_refusal(command: Command, stderr: str) -> bool:
     errors = [line for line in stderr.splitlines() if line.startswith("error:")]
     return len(errors) == 1 and any(
-        option in command.arguments and pattern.match(errors[0])
-        for option, pattern in REFUSALS.items()
+        set(words) <= set(command.arguments) and pattern.match(errors[0])
+        for words, pattern in REFUSALS.items()
     )
 
 
