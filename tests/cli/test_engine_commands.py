@@ -14,6 +14,7 @@ from PIL import Image
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.flavour import RTX
 from ramedge.upscaling.open_model import RuntimeSettings, open_model
+from ramedge.weights import shipped_artifact
 
 needs_rtx = pytest.mark.skipif(
     not RTX.installed(), reason="TensorRT-RTX is not installed: pip install tensorrt-rtx"
@@ -196,9 +197,9 @@ def test_a_copied_artifact_gets_its_engine_on_another_machine(ramedge, tmp_path:
     assert (ended.code, "is no exported model" in ended.error) == (2, True)
 
 
-def test_without_a_gpu_no_engine_is_chosen(ramedge, tmp_path: Path) -> None:
+def test_without_a_gpu_no_engine_is_chosen(ramedge) -> None:
     with driver_modules(None, name=""):
-        ended = ramedge("engines", "build", tmp_path)
+        ended = ramedge("engines", "build", shipped_artifact(2, "fp32"))
     assert ended.code == 1
     assert "No engine can be built here" in ended.error
 
