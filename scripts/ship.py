@@ -23,7 +23,14 @@ from ramedge.export.int8 import Int8Settings
 from ramedge.export.model import ExportSettings, Precision, export_model
 from ramedge.files import file_digest
 from ramedge.network.weights import load_weights
-from ramedge.weights import DERIVED_NAME, EXCITATION_NAME, FOLDER, WEIGHTS, artifact_name
+from ramedge.weights import (
+    DERIVED_NAME,
+    EXCITATION_NAME,
+    FOLDER,
+    NETWORK,
+    WEIGHTS,
+    artifact_name,
+)
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 """FP16 is made from FP32 where it is wanted."""
@@ -71,7 +78,7 @@ def pack(artifacts: Sequence[Artifact], weights: Path, folder: Path) -> None:
         weights: what they were made from.
         folder: artifacts that are there already, of former weights, are removed.
     """
-    for old in (*folder.glob("*.onnx"), *folder.glob(f"{artifact_name(0, '')[:-3]}*.json")):
+    for old in (*folder.glob("*.onnx"), *folder.glob(f"{NETWORK}_x*.json")):
         old.unlink()
     shutil.copyfile(weights, folder / WEIGHTS.name)
     graphs = {}
