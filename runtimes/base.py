@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import ChannelExcitation, Statistic, Values
+from ramedge.runtimes.limits import Limits
 from ramedge.types import Window
 
 Floats = NDArray[np.float32]
 GraphKind = Literal["frame", "tile", "statistics"]
 """Whole images; tiles that share a frame's attention; the same for their statistic alone."""
+COMPUTE_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 R = TypeVar("R", bound="Runtime")
 
 
@@ -47,7 +49,9 @@ class Runtime(ABC):
         name: `torch`, `openvino` …
         device: where it computes, in the back end's words.
         scale: 2, 3 or 4.
-        precision: the arithmetic that really runs: `fp32`, `bf16` or `fp16`.
+        precision: the arithmetic that really runs: `fp32`, `bf16`, `fp16` or `int8`.
+        compute_dtype: what is computed in: `float32`, `bfloat16` or `float16`; of `int8` what
+            stands around it.
         notes: fallbacks taken while opening, each one line for the user.
         excitation: what turns the frame's variance into attention, for tiles that share it;
             `None` where the model has no tile graph.
@@ -57,8 +61,14 @@ class Runtime(ABC):
     device: str
     scale: int
     precision: str
+    compute_dtype: str
     notes: tuple[str, ...] = ()
     excitation: ChannelExcitation | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What the device leaves now."""
+        return Limits()
 
     def infer(self, pixels: Pixels) -> Pixels:
         """Upscale RGB pixels.

@@ -18,8 +18,17 @@ from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.failures import cannot_load
 from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import load_excitation
-from ramedge.runtimes.base import Features, Floats, GraphKind, Runtime, is_out_of_memory
+from ramedge.runtimes.base import (
+    COMPUTE_DTYPES,
+    Features,
+    Floats,
+    GraphKind,
+    Runtime,
+    is_out_of_memory,
+)
+from ramedge.runtimes.limits import Limits
 from ramedge.runtimes.openvino.blocks import count_blocks, part
+from ramedge.runtimes.openvino.memory import MEASURED
 from ramedge.runtimes.openvino.rewrites import prepare, without_fp16
 
 if TYPE_CHECKING:
@@ -120,6 +129,7 @@ class OpenVinoRuntime(Runtime):
             "auto" if precision == "int8" else precision
         )
         self.precision = "int8" if precision == "int8" else self._arithmetic
+        self.compute_dtype = COMPUTE_DTYPES[self._arithmetic]
         self._models: dict[GraphKind, openvino.Model] = {"frame": self._read(model)}
         if tiles is not None:
             self._models["tile"] = self._read(tiles.model)
@@ -165,6 +175,11 @@ class OpenVinoRuntime(Runtime):
             return "fp32", ()
         note = f"This {self.device} has no half-precision arithmetic: OpenVINO runs in FP32."
         return "fp32", (note,)
+
+    @property
+    def limits(self) -> Limits:
+        """The host's memory, and what was measured."""
+        return Limits(measured=MEASURED)
 
     def _infer_pixels(self, pixels: Pixels) -> Pixels:
         result: Pixels = self._run("frame", pixels, fp32=_needs_fp32(pixels))[0]

@@ -39,7 +39,11 @@ class Flavour:
             RuntimeUnavailableError: it is not installed, or does not load.
         """
         try:
-            return importlib.import_module(self.module)
+            module = importlib.import_module(self.module)
+            if hasattr(module, "__version__"):
+                return module
+            # A folder of that name, met as a namespace package, is not an installation.
+            raise ModuleNotFoundError(name=self.module)
         except ModuleNotFoundError as missing:
             if missing.name != self.module:
                 raise RuntimeUnavailableError(f"{self.title} needs {missing.name}.") from None
@@ -61,7 +65,8 @@ class Flavour:
     def installed(self) -> bool:
         """Whether a package of it is there; nothing is loaded."""
         try:
-            return importlib.util.find_spec(self.module) is not None
+            spec = importlib.util.find_spec(self.module)
+            return spec is not None and spec.origin is not None
         except (ImportError, ValueError):
             return False
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import load_excitation
-from ramedge.runtimes.base import Floats, Runtime
+from ramedge.runtimes.base import COMPUTE_DTYPES, Floats, Runtime
+from ramedge.runtimes.limits import Limits
 from ramedge.runtimes.tensorrt.build import EnginePrecision, EngineRequest, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import Cuda, open_cuda
@@ -91,6 +92,7 @@ class TensorRtRuntime(Runtime):
         self.name = flavour.name
         self.scale = models.scale
         self.precision = models.precision
+        self.compute_dtype = COMPUTE_DTYPES.get(models.precision, "float16")
         self._cuda = open_cuda() if cuda is None else cuda
         facts = self._cuda.facts
         self.device = f"{facts.name}, compute capability {facts.compute_capability}"
@@ -105,6 +107,11 @@ class TensorRtRuntime(Runtime):
             self.notes = (
                 f"The model has no FP32 graph: 16-bit pixels run in {models.precision.upper()}.",
             )
+
+    @property
+    def limits(self) -> Limits:
+        """What the GPU has free."""
+        return Limits(free_bytes=self._cuda.free_memory(), features_on_device=False)
 
     def _infer_pixels(self, pixels: Pixels) -> Pixels:
         frames = (pixels[index : index + 1] for index in range(len(pixels)))

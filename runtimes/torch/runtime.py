@@ -12,7 +12,8 @@ from ramedge.errors import RuntimeUnavailableError
 from ramedge.media.frames import Pixels
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork, excitation_of
-from ramedge.runtimes.base import Features, Floats, Runtime
+from ramedge.runtimes.base import COMPUTE_DTYPES, Features, Floats, Runtime
+from ramedge.runtimes.limits import Limits
 
 
 class TorchRuntime(Runtime):
@@ -45,12 +46,24 @@ class TorchRuntime(Runtime):
         self.scale = network.config.scales[0]
         self._autocast = precision == "fp16" and self._device.type == "cuda"
         self.precision = "fp16" if self._autocast else "fp32"
+        self.compute_dtype = COMPUTE_DTYPES[self.precision]
         if network.config.attention == "ram":
             self.excitation = excitation_of(network)
             self._tile = TiledNetwork(network)
             self._statistic = TiledNetwork(network, upscales=False)
         if precision == "fp16" and not self._autocast:
             self.notes = ("PyTorch computes in FP32 on a CPU.",)
+
+    @property
+    def limits(self) -> Limits:
+        """What the GPU has free, the allocator's own reserve included."""
+        if self._device.type != "cuda":
+            return Limits()
+        free, _ = torch.cuda.mem_get_info(self._device)
+        reserve = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(
+            self._device
+        )
+        return Limits(free_bytes=free + reserve, features_on_device=False)
 
     def _infer_pixels(self, pixels: Pixels) -> Pixels:
         with torch.inference_mode():

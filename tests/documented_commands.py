@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "ramedge/weights/*.md")
 SHELL = {"", "sh", "bash", "shell", "console", "text"}
 """Languages of the fences that hold commands."""
