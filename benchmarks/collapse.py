@@ -24,7 +24,7 @@ from PIL import Image
 from ramedge.export.onnx import export_onnx
 from ramedge.network.config import NetworkConfig
 from ramedge.network.weights import load_weights
-from ramedge.runtimes.openvino.runtime import shared_core
+from ramedge.runtimes.openvino.session import shared_core
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.system import describe_machine
 from ramedge.weights import shipped_weights

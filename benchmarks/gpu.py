@@ -35,9 +35,9 @@ from ramedge.network.weights import load_weights
 from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import open_cuda
+from ramedge.runtimes.tensorrt.engine import LoadedEngine
 from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
-from ramedge.runtimes.tensorrt.session import EngineSession
 from ramedge.system import describe_machine
 from ramedge.weights import shipped_artifact, shipped_weights
 
@@ -137,7 +137,7 @@ def engine_way(request: EngineRequest) -> Iterator[Infer]:
     with TemporaryDirectory() as folder:
         engine = get_engine(request, EngineCache(Path(folder)))
         cuda = open_cuda()
-        session = EngineSession(engine.data, request.flavour, cuda)
+        session = LoadedEngine(engine.data, request.flavour, cuda)
         try:
             yield lambda pixels: session.run([pixels[None]])[0][0]
         finally:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ramedge.network.channel_statistics import attention_change, merge
 from ramedge.quality.photos import find_photos
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.runtime import Runtime
 from ramedge.system import describe_machine
 from ramedge.tiling.grid import TilePlan
 from ramedge.tiling.halos import HALOS_FILE
@@ -49,7 +49,7 @@ def crops(folder: Path, count: int) -> list[np.ndarray]:
 class Photo:
     """A photo, its whole frame's attention and its output with that."""
 
-    def __init__(self, runtime: OpenVinoRuntime, pixels: np.ndarray) -> None:
+    def __init__(self, runtime: Runtime, pixels: np.ndarray) -> None:
         assert runtime.excitation is not None
         self.runtime, self.pixels = runtime, pixels
         self.excitation = runtime.excitation
@@ -90,7 +90,6 @@ class Photo:
 def measure(scale: int, parts: list[np.ndarray]) -> dict[str, object]:
     opened = open_model(RuntimeSettings(scale=scale, precision="fp32"))
     runtime = opened.runtime
-    assert isinstance(runtime, OpenVinoRuntime)
     photos = [Photo(runtime, part) for part in parts]
     rows = []
     for halo in (*SMALLER, opened.halos.receptive_field):

@@ -28,10 +28,11 @@ from ramedge.calibration.quantize import dense_convolutions, multiply_adds
 from ramedge.quality.int8_budget import Loss, Picture
 from ramedge.quality.metrics import agreement, psnr_y
 from ramedge.quality.photos import find_photos
-from ramedge.runtimes.openvino.runtime import REPEATS
+from ramedge.runtimes.backend import PrecisionName
+from ramedge.runtimes.openvino.session import REPEATS
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.system import describe_machine
-from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings, open_model
+from ramedge.upscaling.open_model import RuntimeSettings, open_model
 from ramedge.weights import shipped_artifact, shipped_precisions, shipped_scales
 
 WIDTH, HEIGHT = 320, 180

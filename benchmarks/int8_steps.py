@@ -27,7 +27,7 @@ from PIL import Image
 
 from ramedge.artifacts.artifact import load_artifact
 from ramedge.runtimes.openvino.rewrites import prepare
-from ramedge.runtimes.openvino.runtime import shared_core
+from ramedge.runtimes.openvino.session import shared_core
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.system import describe_machine
 from ramedge.weights import shipped_artifact

@@ -26,7 +26,7 @@ import numpy as np
 from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
 from ramedge.upscaling.open_model import RuntimeSettings, open_model
 from ramedge.types import Window
-from ramedge.runtimes.base import Features
+from ramedge.runtimes.runtime import Features
 kind, scale, precision, side = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3)).astype(np.uint8)
 runtime = open_model(RuntimeSettings(scale=scale, precision=precision)).runtime

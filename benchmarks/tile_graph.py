@@ -19,12 +19,13 @@ from PIL import Image
 
 from ramedge.media.frames import Pixels
 from ramedge.network.config import NetworkConfig
-from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.backend import PrecisionName
+from ramedge.runtimes.runtime import Runtime
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.system import describe_machine
 from ramedge.tiling.attention.fixed_point import AttentionSolver
 from ramedge.tiling.grid import TilePlan
-from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings, open_model
+from ramedge.upscaling.open_model import RuntimeSettings, open_model
 
 CANDIDATES: tuple[PrecisionName, ...] = ("fp32", "auto", "int8")
 BOX = 100, 100, 233, 251

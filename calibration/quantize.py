@@ -23,16 +23,12 @@ import onnx
 from numpy.typing import NDArray
 
 from ramedge.artifacts.audit import AuditSettings, audit_file
+from ramedge.artifacts.roles import is_dense
 from ramedge.errors import ExportError, MissingExtraError
 from ramedge.files import atomic_path
 
 Range = tuple[float, ...]
 """For each channel of an activation, the magnitude that becomes 127."""
-
-_OF_STRIPS = frozenset({"Conv", "DepthToSpace", "Cast"})
-"""What the rim's strips go through."""
-_PICTURE = (3, 7, 7)
-"""Inputs and kernel of the convolution that is the picture's own way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +60,14 @@ class QuantizationPlan:
 
 
 def dense_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions that may be quantized, in the graph's order.
+    """Names of the convolutions that may be quantized, in the network's order.
 
-    Those over pixels that mix channels: neither depth-wise ones nor the attention's 1×1, nor those
-    that make the rim of the picture from strips of it, nor the picture's own way round the network
-    (`ramedge.network.collapse`).
+    Those over features that mix channels: neither depth-wise ones nor the attention's 1×1, nor
+    those that make the rim of the picture from strips of it, nor the image-space skip branch.
     """
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    strips: set[str] = set()
-    names = []
-    for node in model.graph.node:
-        is_strip = node.op_type == "Slice" or (
-            node.op_type in _OF_STRIPS and node.input[0] in strips
-        )
-        if is_strip:
-            strips.update(node.output)
-        if node.op_type != "Conv" or is_strip:
-            continue
-        group = next((a.i for a in node.attribute if a.name == "group"), 1)
-        shape = shapes.get(node.input[1], ())
-        if group == 1 and shape[2:] != (1, 1) and shape[1:] != _PICTURE:
-            names.append(node.name)
-    return names
+    return [
+        node.name for node in model.graph.node if node.op_type == "Conv" and is_dense(node.name)
+    ]
 
 
 def multiply_adds(model: onnx.ModelProto, convolutions: Sequence[str]) -> dict[str, int]:

@@ -21,8 +21,8 @@ from ramedge.calibration.quantize import (
 )
 from ramedge.calibration.ranges import METHODS, Magnitudes, Method, measure
 from ramedge.quality.int8_budget import Budget, Loss, Picture, milliseconds
-from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.onnxruntime import session as onnxruntime
+from ramedge.runtimes.openvino import session as openvino
 
 OnStep = Callable[[int, int], None]
 
@@ -286,14 +286,14 @@ class _Trials:
 
     def milliseconds(self) -> float:
         """Time of the last trial, on one picture."""
-        with OpenVinoRuntime(self._path, self._scale, "int8") as runtime:
+        with openvino.open_onnx(self._path, self._scale, "int8") as runtime:
             return min(
                 milliseconds(runtime.infer_float, self._pictures[0].low) for _ in range(_RUNS)
             )
 
     def _run(self, path: Path) -> list[NDArray[np.float32]]:
-        session = OnnxRuntimeSession(path)
-        return [session.infer_float(picture.low) for picture in self._pictures]
+        with onnxruntime.open_onnx(path, self._scale) as runtime:
+            return [runtime.infer_float(picture.low) for picture in self._pictures]
 
     def _psnr(self, outputs: Sequence[NDArray[np.float32]]) -> list[float]:
         return [

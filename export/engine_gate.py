@@ -12,12 +12,12 @@ import numpy as np
 from ramedge.errors import GateError
 from ramedge.quality.gate import THRESHOLDS, Images, Thresholds, gate_photos
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.openvino.session import open_onnx
 from ramedge.runtimes.tensorrt.build import Engine
 from ramedge.runtimes.tensorrt.cache import EngineCache, Record
 from ramedge.runtimes.tensorrt.cuda import Cuda
+from ramedge.runtimes.tensorrt.engine import LoadedEngine
 from ramedge.runtimes.tensorrt.flavour import FLAVOURS
-from ramedge.runtimes.tensorrt.session import EngineSession
 
 _STEP = np.float32(1 / 255)
 
@@ -37,14 +37,14 @@ def check_engine(engine: Engine, model: Path, cache: EngineCache, cuda: Cuda) ->
         GateError: it differs by more than the gate allows; it is removed from the cache.
     """
     key = engine.record.key
-    session = EngineSession(engine.data, FLAVOURS[key.flavour], cuda)  # type: ignore[index]
+    loaded = LoadedEngine(engine.data, FLAVOURS[key.flavour], cuda)  # type: ignore[index]
     limits = rounded(THRESHOLDS["fp32" if key.precision == "fp32" else "fp16"])
     worst: dict[str, Any] = {"psnr": math.inf, "max_error": 0.0, "max_channel_bias": 0.0}
     try:
-        with OpenVinoRuntime(model, key.scale, "fp32") as reference:
+        with open_onnx(model, key.scale, "fp32") as reference:
             for name, image in gate_photos().items():
                 pixels = _pixels(image)
-                (found,) = session.run([pixels])
+                (found,) = loaded.run([pixels])
                 expected = reference.infer(pixels)
                 result = agreement(found * _STEP, expected * _STEP)
                 worst["psnr"] = min(worst["psnr"], result.psnr)
@@ -56,7 +56,7 @@ def check_engine(engine: Engine, model: Path, cache: EngineCache, cuda: Cuda) ->
         cache.remove(key.name)
         raise
     finally:
-        session.close()
+        loaded.close()
     gate = {**engine.record.gate, "engine": worst | {"thresholds": asdict(limits)}}
     record = replace(engine.record, gate=gate)
     cache.write_record(record)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -25,7 +25,9 @@ from ramedge.artifacts.artifact import (
     load_artifact,
     write_manifest,
 )
+from ramedge.artifacts.graphs import FRAME, TILE, cut, graph_names
 from ramedge.artifacts.half import to_half
+from ramedge.artifacts.model_files import ModelFiles, Precision
 from ramedge.artifacts.storage import save_graphs
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.errors import GateError, OutputError, UsageError
@@ -37,11 +39,11 @@ from ramedge.network.channel_statistics import save_excitation
 from ramedge.network.config import SUPPORTED_SCALES
 from ramedge.quality.gate import GateReport, Images, check, frame_through_tile, gate_photos
 from ramedge.quality.int8_budget import Budget, Picture, Pixels8, check_speed, check_truth
-from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime, TileModel
+from ramedge.runtimes.onnxruntime.session import open_onnxruntime
+from ramedge.runtimes.openvino.session import open_onnx, open_openvino
+from ramedge.runtimes.runtime import Runtime
 from ramedge.runtimes.tensorrt.flavour import FLAVOURS
 
-Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino")
@@ -145,26 +147,13 @@ def export_model(
             tile=built.tile,
             excitation=built.excitation,
             int8=built.int8,
+            cut=built.cut,
         )
         write_manifest(building / MANIFEST_NAME, manifest)
         _move(building, output)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return load_artifact(output)
-
-
-class FrameRunner(Protocol):
-    """Runs the graph kind `frame`."""
-
-    def infer_float(self, images: Images) -> Images: ...  # noqa: D102
-
-
-class TileRunner(Protocol):
-    """Runs the graph kind `tile`."""
-
-    def infer_tile_float(  # noqa: D102
-        self, images: Images, logits: Images, mask: Images
-    ) -> tuple[Images, Images, Images]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +165,7 @@ class _Built:
     excitation: str
     gate: dict[str, Any]
     int8: dict[str, Any] = field(default_factory=dict)
+    cut: dict[str, str] = field(default_factory=dict)
 
 
 def _build(
@@ -197,24 +187,45 @@ def _build(
         excitation = _EXCITATION
         save_excitation(source.excitation, folder / excitation)
     graphs = {f"{_FRAME}.onnx": frame} | ({} if tile is None else {f"{_TILE}.onnx": tile})
-    with tempfile.TemporaryDirectory() as elsewhere:
-        target = Path(elsewhere) if settings.runtime == "openvino" else folder
-        save_graphs(graphs, target, STORE_NAME)
-        files = [target / name for name in graphs]
-        if settings.runtime == "openvino":
-            irs = {f"{file.stem}.xml": file for file in files}
-            convert_to_openvino(irs, folder)
-            files = [folder / name for name in irs]
+    files = ModelFiles(
+        scale=settings.scale,
+        frame=folder / f"{_FRAME}.onnx",
+        precision=precision,
+        tile=None if tile is None else folder / f"{_TILE}.onnx",
+        excitation=folder / excitation if excitation else None,
+    )
     gate = _Gate(source, precision)
-    if settings.runtime != "openvino" and importlib.util.find_spec("onnxruntime") is not None:
-        found = gate.check_onnx(files)
+    if settings.runtime == "openvino":
+        files = _write_ir(frame, tile, files)
+        found = gate.check_openvino(files, settings.runtime)
     else:
-        found = gate.check_openvino(files, settings.runtime, folder / _EXCITATION)
+        save_graphs(graphs, folder, STORE_NAME)
+        if importlib.util.find_spec("onnxruntime") is not None:
+            found = gate.check_onnx(files)
+        else:
+            found = gate.check_openvino(files, settings.runtime)
     if quantized is not None:
         found |= quantized.gate
-    tile_name = files[1].name if tile is not None else ""
     int8 = {} if quantized is None else dict(quantized.record)
-    return _Built(files[0].name, tile_name, excitation, found, int8)
+    tile_name = "" if files.tile is None else files.tile.name
+    cut_names = {name: path.name for name, path in files.cut.items()}
+    return _Built(files.frame.name, tile_name, excitation, found, int8, cut_names)
+
+
+def _write_ir(
+    frame: onnx.ModelProto, tile: onnx.ModelProto | None, files: ModelFiles
+) -> ModelFiles:
+    """Write OpenVINO's IR of every graph, those that are cut from the tile graph too."""
+    names = {FRAME: _FRAME, TILE: _TILE}
+    graphs = {
+        name: cut(frame if name == FRAME or tile is None else tile, name)
+        for name in graph_names(tile)
+    }
+    folder = files.frame.parent
+    irs = {name: folder / f"{names.get(name, name)}.xml" for name in graphs}
+    convert_to_openvino({irs[name].name: graph for name, graph in graphs.items()}, folder)
+    own = {name: path for name, path in irs.items() if name not in names}
+    return replace(files, frame=irs[FRAME], tile=irs.get(TILE), cut=own)
 
 
 def _quantize(
@@ -268,11 +279,11 @@ def _check_speed(source: NetworkSource, model: onnx.ModelProto) -> dict[str, Any
 
 
 @contextmanager
-def _opened(model: onnx.ModelProto, scale: int, precision: str) -> Iterator[OpenVinoRuntime]:
+def _opened(model: onnx.ModelProto, scale: int, precision: str) -> Iterator[Runtime]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        with OpenVinoRuntime(path, scale, precision) as runtime:
+        with open_onnx(path, scale, precision) as runtime:
             yield runtime
 
 
@@ -288,28 +299,23 @@ class _Gate:
         self._source = source
         self._precision = precision
 
-    def check_onnx(self, files: list[Path]) -> dict[str, Any]:
+    def check_onnx(self, files: ModelFiles) -> dict[str, Any]:
         """By ONNX Runtime, which rounds to FP16 between nodes as a GPU would."""
-        frame, *tiles = (OnnxRuntimeSession(file) for file in files)
-        return self._check(frame, tiles, "onnxruntime")
+        with open_onnxruntime(files, "cpu") as runtime:
+            return self._check(runtime, "onnxruntime")
 
-    def check_openvino(self, files: list[Path], target: Target, excitation: Path) -> dict[str, Any]:
+    def check_openvino(self, files: ModelFiles, target: Target) -> dict[str, Any]:
         """By OpenVINO: in what it will run in, or in FP32 where another runtime will run it."""
-        frame, *others = files
-        tiles = TileModel(others[0], excitation) if others else None
         wanted = "fp32" if target != "openvino" and self._precision == "fp16" else self._precision
-        with OpenVinoRuntime(frame, self._source.scale, wanted, tiles=tiles) as runtime:
-            name = f"openvino ({runtime.precision})"
-            return self._check(runtime, [runtime] if others else [], name)
+        with open_openvino(files, wanted) as runtime:
+            return self._check(runtime, f"openvino ({runtime.precision})")
 
-    def _check(self, frame: FrameRunner, tiles: Sequence[TileRunner], name: str) -> dict[str, Any]:
-        """What the gate measures, for the manifest; `tiles` has one runner or none."""
-        found = self._compare(frame.infer_float, name).as_dict()
+    def _check(self, runtime: Runtime, name: str) -> dict[str, Any]:
+        """What the gate measures, for the manifest."""
+        found = self._compare(runtime.infer_float, name).as_dict()
         found["compared_with"] = self._source.compared_with
-        excitation = self._source.excitation
-        for tile in tiles:
-            assert excitation is not None
-            run = partial(frame_through_tile, tile.infer_tile_float, excitation)
+        if runtime.excitation is not None:
+            run = partial(frame_through_tile, runtime.infer_tile_float, runtime.excitation)
             found["tile"] = self._compare(run, name).as_dict()
         return found
 

@@ -10,17 +10,17 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ramedge.artifacts.graphs import IMAGE, LOGITS, MASK, UPSCALED, GraphKind
 from ramedge.artifacts.half import to_half
 from ramedge.errors import ExportError, MissingExtraError
+from ramedge.export.roles import name_by_role
 from ramedge.files import atomic_path
 from ramedge.network.collapse import collapse
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork
-from ramedge.runtimes.base import GraphKind
 
 OPSET = 20
-OUTPUT_NAME = "upscaled"
 
 
 class FrameGraph(nn.Module):
@@ -36,10 +36,10 @@ class FrameGraph(nn.Module):
         return output
 
 
-_INPUTS = {"frame": ("image",), "tile": ("image", "logits", "mask")}
+_INPUTS = {"frame": (IMAGE,), "tile": (IMAGE, LOGITS, MASK)}
 _OUTPUTS = {
-    "frame": (OUTPUT_NAME,),
-    "tile": (OUTPUT_NAME, "mean", "m2"),
+    "frame": (UPSCALED,),
+    "tile": (UPSCALED, "mean", "m2"),
     "statistics": ("mean", "m2"),
 }
 
@@ -80,6 +80,7 @@ def network_graph(network: SRRAM, kind: GraphKind = "frame") -> onnx.ModelProto:
     simplified, checked = onnxsim.simplify(program)
     if not checked:
         raise ExportError("onnxsim changed the network's output; nothing was written.")
+    name_by_role(simplified)
     onnx.checker.check_model(simplified, full_check=True)
     return simplified
 

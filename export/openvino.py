@@ -7,26 +7,27 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
 import openvino
 
 from ramedge.errors import ExportError
 from ramedge.files import atomic_path
-from ramedge.runtimes.openvino.runtime import WEIGHTS_NAME, shared_core
+from ramedge.runtimes.openvino.session import WEIGHTS_NAME, shared_core
 
 _ALIGNMENT = 64
 
 
-def convert_to_openvino(graphs: Mapping[str, Path], folder: Path) -> None:
+def convert_to_openvino(graphs: Mapping[str, onnx.ModelProto], folder: Path) -> None:
     """Write each graph as IR, and the weights of all of them once, to `WEIGHTS_NAME`.
 
-    The precision is the ONNX files' own.
+    The precision is the ONNX graphs' own.
 
     Args:
-        graphs: ONNX files by the name that their IR gets, `….xml`.
+        graphs: with their weights, by the name that their IR gets, `….xml`.
         folder: where everything is written.
 
     Raises:
-        ExportError: OpenVINO cannot read a file, or its IR cannot be written.
+        ExportError: OpenVINO cannot read a graph, or its IR cannot be written.
         OutputError: a file cannot be written.
     """
     weights = bytearray()
@@ -47,12 +48,12 @@ def convert_to_openvino(graphs: Mapping[str, Path], folder: Path) -> None:
         partial.write_bytes(weights)
 
 
-def _convert(source: Path) -> tuple[ET.ElementTree[ET.Element], bytes]:
-    """The IR of an ONNX file, and its weights."""
+def _convert(source: onnx.ModelProto) -> tuple[ET.ElementTree[ET.Element], bytes]:
+    """The IR of a graph, and its weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.xml"
         try:
-            model = shared_core().read_model(source)
+            model = shared_core().read_model(source.SerializeToString())
             openvino.save_model(model, path, compress_to_fp16=False)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]

@@ -19,7 +19,7 @@ from ramedge.network.channel_statistics import ChannelExcitation, load_excitatio
 from ramedge.network.header import read_header
 from ramedge.quality.gate import Images, Network
 from ramedge.quality.int8_budget import Budget, Loss
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.openvino.session import open_onnx
 from ramedge.system import has_torch
 from ramedge.weights import WEIGHTS, shipped_artifact, shipped_precisions, shipped_weights
 
@@ -135,7 +135,7 @@ def _open_shipped(scale: int) -> NetworkSource:
     artifact = load_artifact(shipped_artifact(scale, "fp32"))
     manifest = artifact.manifest
     if not has_torch():
-        reference: Network = OpenVinoRuntime(artifact.model, scale, "fp32").infer_float
+        reference: Network = open_onnx(artifact.model, scale, "fp32").infer_float
         compared_with = SHIPPED
     else:
         reference = _torch_reference(shipped_weights(scale), scale)
@@ -168,10 +168,10 @@ def _remembering(network: Network) -> Network:
 
 def _torch_reference(weights: Path, scale: int) -> Network:
     from ramedge.network.weights import load_weights
-    from ramedge.runtimes.torch.runtime import TorchRuntime
+    from ramedge.runtimes.torch.session import open_torch
 
     network = load_weights(weights).network.take(scale)
-    return TorchRuntime(network, "fp32", "cpu").infer_float
+    return open_torch(network, "fp32", "cpu").infer_float
 
 
 def _open_weights(path: Path, scale: int) -> NetworkSource:
@@ -185,7 +185,7 @@ def _trace(path: Path, digest: str, scale: int) -> NetworkSource:
     from ramedge.export.onnx import network_graph
     from ramedge.network.tiled import excitation_of
     from ramedge.network.weights import load_weights
-    from ramedge.runtimes.torch.runtime import TorchRuntime
+    from ramedge.runtimes.torch.session import open_torch
 
     loaded = load_weights(path)
     if scale not in loaded.config.scales:
@@ -201,6 +201,6 @@ def _trace(path: Path, digest: str, scale: int) -> NetworkSource:
         frame=network_graph(network, "frame"),
         tile=network_graph(network, "tile") if has_tiles else None,
         excitation=excitation_of(network) if has_tiles else None,
-        reference=_remembering(TorchRuntime(network, "fp32", "cpu").infer_float),
+        reference=_remembering(open_torch(network, "fp32", "cpu").infer_float),
         compared_with=PYTORCH,
     )

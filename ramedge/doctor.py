@@ -150,7 +150,7 @@ def _processor() -> Check:
 
 
 def _openvino() -> Check:
-    from ramedge.runtimes.openvino.runtime import shared_core
+    from ramedge.runtimes.openvino.session import shared_core
 
     devices = ", ".join(shared_core().available_devices)
     if not devices:

@@ -61,10 +61,27 @@ def nvidia_gpus() -> list[str]:
     Raises:
         OSError: there is a driver, but it fails.
     """
+    rows = _ask_nvidia("name,driver_version,compute_cap")
+    return [
+        f"{row[0]} (driver {row[1]}, compute capability {row[2]})" for row in rows if len(row) == 3
+    ]
+
+
+def free_gpu_bytes() -> int | None:
+    """Free memory of the first NVIDIA GPU; `None` where no driver tells."""
+    try:
+        rows = _ask_nvidia("memory.free")
+        return int(rows[0][0].split()[0]) * 2**20 if rows else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _ask_nvidia(fields: str) -> list[list[str]]:
+    """What nvidia-smi says, a row for each GPU; empty where no driver is found."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    query = [program, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
+    query = [program, f"--query-gpu={fields}", "--format=csv,noheader"]
     try:
         done = subprocess.run(  # noqa: S603  # a fixed command, found on the user's own PATH
             query, capture_output=True, text=True, timeout=_NVIDIA_SMI_SECONDS, check=False
@@ -74,10 +91,7 @@ def nvidia_gpus() -> list[str]:
     if done.returncode != 0:
         lines = (done.stdout + done.stderr).strip().splitlines()
         raise OSError(lines[0] if lines else "nvidia-smi fails")
-    rows = ([cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines())
-    return [
-        f"{row[0]} (driver {row[1]}, compute capability {row[2]})" for row in rows if len(row) == 3
-    ]
+    return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
 
 
 def usable_cores() -> int:

@@ -1,4 +1,4 @@
-"""What a device leaves for a network: what those who plan need to know of a backend."""
+"""What a device allows a network: what those who plan need to know of a backend."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ class Limits:
         free_bytes: free memory of the device now; `None` where it computes in the host's memory.
         features_on_device: whether the features between two blocks stay on the device, so that
             running block by block costs no transfers.
+        uint16_pixels: whether graphs take 16-bit pixels; otherwise the host converts them.
+        batches: whether a graph takes several images at once.
         measured: peak memory of SRRAM_R10C64 by graph kind, scale and compute dtype, where it
             was measured on this backend.
     """
 
     free_bytes: int | None = None
     features_on_device: bool = True
+    uint16_pixels: bool = True
+    batches: bool = True
     measured: Mapping[tuple[MeasuredKind, int, str], GraphMemory] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from ramedge.errors import UsageError, WeightsError
 from ramedge.files import file_digest, write_text
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 STORE_NAME = "weights.safetensors"
 """The weights of an artifact's ONNX graphs."""
 
@@ -39,6 +39,8 @@ class Manifest:
             network has none.
         excitation: file name of what turns the frame's variance into attention; likewise.
         int8: how it was calibrated: the pictures' hashes, the search, what stayed high.
+        cut: file names of the graphs that are cut from the tile graph, by their name, where that is
+            not ONNX (`ramedge.artifacts.graphs`).
     """
 
     network: str
@@ -56,6 +58,7 @@ class Manifest:
     tile: str = ""
     excitation: str = ""
     int8: Mapping[str, Any] = field(default_factory=dict)
+    cut: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT_VERSION
 
 
@@ -147,7 +150,7 @@ def load_artifact(source: Path) -> Artifact:
         raise UsageError(f"{path} is damaged: export the model again.") from None
     for name, digest in files.items():
         _check_file(path.parent / name, name, digest)
-    named = {manifest.model, manifest.tile, manifest.excitation} - {""}
+    named = {manifest.model, manifest.tile, manifest.excitation, *manifest.cut.values()} - {""}
     if not named <= files.keys() or bool(manifest.tile) != bool(manifest.excitation):
         raise UsageError(f"{path} is damaged: export the model again.")
     return Artifact(folder=path.parent, manifest=manifest, source=source)

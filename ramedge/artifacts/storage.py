@@ -119,6 +119,22 @@ def read_graph(model: Path) -> onnx.ModelProto:
     return graph
 
 
+def load_graph(path: Path) -> onnx.ModelProto:
+    """`read_graph`, and a check that the graph is valid ONNX.
+
+    Raises:
+        WeightsError: it is not a whole, valid ONNX file.
+    """
+    model = read_graph(path)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # protobuf's and onnx's errors share no public base
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        raise WeightsError(f"{path} is damaged or not an ONNX file: {reason}") from None
+    return model
+
+
 def external_files(model: Path) -> tuple[Path, ...]:
     """The files beside an ONNX file that hold weights of it, by name.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.runtime import Runtime
 
 _SIDE = 2048
 _SIDE_CUDA = 8192
@@ -56,7 +56,7 @@ def _openvino_product(precision: str, device: str) -> Callable[[], object]:
     from openvino import Model
     from openvino import opset13 as ops
 
-    from ramedge.runtimes.openvino.runtime import shared_core
+    from ramedge.runtimes.openvino.session import shared_core
 
     generator = np.random.default_rng(0)
     values = generator.uniform(-1.0, 1.0, (2, _SIDE, _SIDE)).astype(np.float32)

@@ -11,13 +11,12 @@ from typing import get_args
 from ramedge.artifacts.artifact import Manifest, is_artifact, load_artifact
 from ramedge.errors import InputError, MissingExtraError, UsageError
 from ramedge.files import file_digest
+from ramedge.runtimes.backend import PrecisionName, RuntimeName
+from ramedge.runtimes.registry import BACKENDS, best
 from ramedge.system import has_torch, nvidia_gpus
 from ramedge.upscaling.open_model import (
     DEFAULT_SCALE,
-    PrecisionName,
-    RuntimeName,
     RuntimeSettings,
-    best_flavour,
     model_source,
 )
 from ramedge.weights import shipped_precisions, shipped_scales, shipped_weights
@@ -211,10 +210,10 @@ def _shipped_engines(scale: int) -> list[Engine]:
         found.append(
             Engine("openvino", name, scale, weights=manifest.weights, exported=manifest.precision)
         )
-    flavour, _ = best_flavour()
-    if flavour is not None:
+    backend, _ = best()
+    if backend is not BACKENDS["openvino"]:
         for name in sorted(names, key=get_args(PrecisionName).index):
-            found.append(Engine(flavour.name, name, scale, weights=digest, exported=name))
+            found.append(Engine(backend.name, name, scale, weights=digest, exported=name))
     return found
 
 

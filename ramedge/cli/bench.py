@@ -19,7 +19,7 @@ from ramedge.cli.options import Json, check_json_output, check_text_output
 from ramedge.errors import CancelledError, UsageError
 from ramedge.files import write_text
 from ramedge.network.config import SUPPORTED_SCALES
-from ramedge.upscaling.open_model import PrecisionName, RuntimeName
+from ramedge.runtimes.backend import PrecisionName, RuntimeName
 
 if TYPE_CHECKING:
     from ramedge.bench.compare import Change

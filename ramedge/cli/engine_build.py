@@ -9,12 +9,13 @@ from ramedge.cli import console
 from ramedge.cli.engine_options import ShapeOptions
 from ramedge.errors import RuntimeUnavailableError, UsageError
 from ramedge.export.engine_gate import check_engine
+from ramedge.runtimes.backend import PrecisionName, in_precision
 from ramedge.runtimes.tensorrt.build import Engine, EngineRequest, check_buildable, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import open_cuda
 from ramedge.runtimes.tensorrt.flavour import FLAVOURS, Flavour, FlavourName
 from ramedge.runtimes.tensorrt.plan import BuildSettings
-from ramedge.upscaling.open_model import PrecisionName, engine_precision
+from ramedge.upscaling.open_model import model_files
 
 
 def check_engine_options(runtime: FlavourName, options: ShapeOptions) -> None:
@@ -101,7 +102,7 @@ def _request(
         model=artifact.model,
         network=manifest.network,
         scale=manifest.scale,
-        precision=engine_precision(artifact, precision),
+        precision=in_precision(model_files(artifact), precision).precision,
         flavour=flavour,
         settings=settings,
         gate=manifest.gate,

@@ -89,17 +89,18 @@ def build(
     For a model that was exported elsewhere and copied here; ramedge export builds one itself.
     """
     from ramedge.cli.engine_build import build_engine, check_engine_options, check_model
-    from ramedge.upscaling.open_model import best_flavour
+    from ramedge.runtimes.registry import best
+    from ramedge.runtimes.tensorrt.flavour import FLAVOURS
 
     check_model(model)
     if runtime is EngineChoice.auto:
-        flavour, reason = best_flavour()
-        if flavour is None:
+        backend, reason = best()
+        if backend.name not in FLAVOURS:
             raise RuntimeUnavailableError(
                 f"No engine can be built here: {reason}. See ramedge doctor for what is missing, "
                 "or name a --runtime: tensorrt-rtx builds without a GPU."
             )
-        name = flavour.name
+        name = FLAVOURS[backend.name].name
     else:
         name = runtime.value
     shapes = ShapeOptions(min_shape, opt_shape, max_shape, opt_level, workspace)

@@ -32,8 +32,9 @@ from ramedge.quality.benchmark_sets import Comparison, evaluate_sets
 from ramedge.quality.evaluation import Evaluation, Score
 from ramedge.quality.photos import find_photos
 from ramedge.quality.tables import UNITS, Summary, as_markdown, summarize
+from ramedge.runtimes.backend import PrecisionName
 from ramedge.system import describe_machine
-from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 

@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ramedge.artifacts.artifact import Artifact, is_artifact
+from ramedge.artifacts.model_files import Precision
 from ramedge.calibration.frames import CalibrationSettings
 from ramedge.cli import console
 from ramedge.cli.engine_build import build_engine, check_engine_options
@@ -20,15 +21,14 @@ from ramedge.export.int8 import Int8Settings
 from ramedge.export.int8_report import picture_of, write_report
 from ramedge.export.model import (
     ExportSettings,
-    Precision,
     Target,
     check_output,
     export_model,
 )
 from ramedge.export.sources import check_installed
 from ramedge.quality.int8_budget import Budget
-from ramedge.runtimes.tensorrt.flavour import FLAVOURS, FlavourName
-from ramedge.upscaling.open_model import best_flavour
+from ramedge.runtimes.registry import BACKENDS, best
+from ramedge.runtimes.tensorrt.flavour import FlavourName
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def run_export(options: ExportOptions) -> None:
     )
     check_output(settings.folder(settings.precision), settings.overwrite)
     if options.runtime == "auto":
-        title = FLAVOURS[engine].title if engine is not None else "OpenVINO"
+        title = BACKENDS["openvino" if engine is None else engine].title
         console.stderr.print(f"Exporting for {title}: {reason}.", markup=False)
     with console.progress_bar() as bar:
         task = bar.add_task("Exporting and checking", total=None, info="")
@@ -113,8 +113,8 @@ def _choose_target(runtime: Target | Literal["auto"]) -> tuple[Target, str]:
     """What to export for, and why."""
     if runtime != "auto":
         return runtime, "asked for"
-    flavour, reason = best_flavour()
-    return ("openvino" if flavour is None else flavour.name), reason
+    backend, reason = best()
+    return cast("Target", backend.name), reason
 
 
 def _int8(options: ExportOptions) -> Int8Settings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ramedge.media.frames import Pixels
-from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner, waiting_rows
 from ramedge.tiling.attention.fixed_point import TileMode, expected_passes, guess_pixels
 from ramedge.tiling.grid import TileChoice, TilePlan

@@ -12,7 +12,7 @@ import numpy as np
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import Statistic, Values, attention_change, merge
-from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner
 from ramedge.tiling.attention.fixed_point import AttentionSolver, Solved, TileMode, expected_passes
 from ramedge.tiling.attention.temporal import Following

@@ -14,7 +14,7 @@ import numpy as np
 
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels, plane_of, three_of
-from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, feature_bytes
 from ramedge.tiling.attention.fixed_point import TileMode
 from ramedge.tiling.estimate import TileBudget, describe_plan

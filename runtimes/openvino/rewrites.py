@@ -12,7 +12,7 @@ convolutions, small as it is. So, on a copy of the graph, the first three where 
 - The gate σ(z)·x becomes an exponential and a division, which are fused with the residual sum and
   the rounding to int8 behind it.
 - What is small stays in FP32 whatever the hint: the statistic, the two layers behind it, and the
-  picture's own way round the network (`ramedge.network.collapse`).
+  image-space skip branch (`ramedge.network.collapse`).
 
 A graph without these patterns (another attention, another network) is left as it is.
 """
@@ -22,13 +22,14 @@ from __future__ import annotations
 import math
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ramedge.artifacts import roles
 from ramedge.errors import OutputError
 
 if TYPE_CHECKING:
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
 _FRAME_AXES = (2, 3)
 _LEAST_SIDE = 8
 """Of fewer rows or columns parts of the graph are empty, which IR cannot hold."""
-_PICTURE_KERNELS = ([3, 3, 3], [3, 7, 7])
-"""Of the convolutions that read the picture: the head, and the picture's own way."""
-_PICTURE_INPUT = frozenset({"Subtract", "Add", "Multiply"})
+_IMAGE_INPUT = frozenset({"Subtract", "Add", "Multiply"})
+"""What makes the input of the head and of the skip branch."""
 
 
 def prepare(
@@ -75,7 +75,7 @@ def prepare(
         _divide_gates(model)
     if not quantized:
         _add_means(model)
-    kept += [*_excitations(model), *_picture_ways(model)]
+    kept += [*_excitations(model), *_image_convolutions(model)]
     return _in_single_precision(core, model, kept) if kept else model
 
 
@@ -85,11 +85,14 @@ def without_fp16(model: openvino.Model) -> openvino.Model:
     On this device the arithmetic is chosen when a graph is compiled. A graph that fixes FP16 for
     some operations is another graph to the plugin, and to everything here that rewrites graphs.
     """
+    from openvino import Type
     from openvino import opset13 as ops
 
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
-        if kind == "Constant" and node.get_element_type().get_type_name() == "f16":
+        if kind == "Parameter" and node.get_element_type().get_type_name() == "f16":
+            node.set_element_type(Type.f32)
+        elif kind == "Constant" and node.get_element_type().get_type_name() == "f16":
             _replace(node, ops.constant(node.get_data().astype(np.float32)))
         elif kind == "Convert" and _is_real(node.output(0)):
             source = node.input_value(0)
@@ -100,6 +103,38 @@ def without_fp16(model: openvino.Model) -> openvino.Model:
                 target.replace_source_output(source)
     model.validate_nodes_and_infer_types()
     return model
+
+
+def with_feature_type(part: openvino.Model, outer_type: str) -> None:
+    """Give the features at the edges of a part another type, what the part computes in.
+
+    What the plugin computes in one go stands in one part, so each rounds as the whole graph does.
+    Changes `part`.
+
+    Args:
+        part: see `ramedge.artifacts.graphs.cut`; float32.
+        outer_type: OpenVINO's name, for example `bf16`.
+    """
+    from openvino import Type
+    from openvino import opset13 as ops
+
+    for parameter in part.get_parameters():
+        if not _is_feature(parameter):
+            continue
+        targets = parameter.output(0).get_target_inputs()
+        inside = ops.convert(parameter, "f32")
+        for target in targets:
+            target.replace_source_output(inside.output(0))
+        parameter.set_element_type(getattr(Type, outer_type))
+    for result in part.get_results():
+        source = result.input_value(0)
+        if _is_feature(source.get_node()):
+            result.input(0).replace_source_output(ops.convert(source, outer_type).output(0))
+    part.validate_nodes_and_infer_types()
+
+
+def _is_feature(node: Any) -> bool:
+    return roles.is_feature(node.get_friendly_name())
 
 
 def _is_real(port: Any) -> bool:
@@ -241,32 +276,39 @@ def _mean_by_columns(node: Any, values: Any, divided: bool) -> list[Any]:
 
 
 def _excitations(model: openvino.Model) -> Iterator[Any]:
-    """The nodes of the two layers behind a statistic: 1×1 convolutions, their biases and ReLU."""
-    for convolution in _nodes(model, "Convolution"):
-        if list(convolution.input_value(1).get_shape())[2:] != [1, 1]:
-            continue
-        yield convolution
-        for biased in _consumers(convolution):
-            if biased.get_type_name() == "Add":
-                yield biased
-                yield from (n for n in _consumers(biased) if n.get_type_name() == "Relu")
+    """The nodes of the two layers behind a statistic: convolutions, their biases and ReLU."""
+    for node in _named(model, roles.is_excitation):
+        yield from _with_bias(node)
+        yield from (n for n in _consumers(node) if n.get_type_name() == "Relu")
 
 
-def _picture_ways(model: openvino.Model) -> Iterator[Any]:
-    """The head and the picture's own way: their convolutions, biases, and what makes their input.
+def _image_convolutions(model: openvino.Model) -> Iterator[Any]:
+    """The head and the skip branch: their convolutions, biases, and what makes their input.
 
     In bfloat16 a white pixel less the mean is off by up to half a level before anything is done:
     the head's input had a larger share in the loss of half precision than all else together.
     """
-    for convolution in _nodes(model, "Convolution"):
-        if list(convolution.input_value(1).get_shape())[1:] not in _PICTURE_KERNELS:
-            continue
-        yield convolution
-        yield from (n for n in _consumers(convolution) if n.get_type_name() == "Add")
-        node = convolution.input_value(0).get_node()
-        while node.get_type_name() in _PICTURE_INPUT:
+    for node in _named(model, {roles.HEAD, roles.SKIP}.__contains__):
+        found = _with_bias(node)
+        yield from found
+        source = found[-1].input_value(0).get_node()
+        while source.get_type_name() in _IMAGE_INPUT:
+            yield source
+            source = source.input_value(0).get_node()
+
+
+def _named(model: openvino.Model, is_wanted: Callable[[str], bool]) -> Iterator[Any]:
+    """The convolutions, or the sums with their bias, that have a role's name."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in {"Add", "Convolution"} and is_wanted(node.get_friendly_name()):
             yield node
-            node = node.input_value(0).get_node()
+
+
+def _with_bias(node: Any) -> list[Any]:
+    """A convolution, with the sum behind it where it has a bias: that first."""
+    if node.get_type_name() == "Convolution":
+        return [node]
+    return [node, node.input_value(0).get_node()]
 
 
 def _add_means(model: openvino.Model) -> None:
@@ -277,7 +319,7 @@ def _add_means(model: openvino.Model) -> None:
     """
     from openvino import opset13 as ops
 
-    for difference in [n for n in _picture_ways(model) if n.get_type_name() == "Subtract"]:
+    for difference in [n for n in _image_convolutions(model) if n.get_type_name() == "Subtract"]:
         minuend, subtrahend = difference.input_values()
         opposite = ops.constant(-subtrahend.get_node().get_data())
         _replace(difference, ops.add(minuend, opposite))

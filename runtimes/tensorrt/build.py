@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 
 from ramedge.artifacts.audit import audit_file, is_quantized
+from ramedge.artifacts.graphs import FRAME, PixelType, cut, with_pixels
 from ramedge.artifacts.half import is_half, to_half
-from ramedge.artifacts.storage import external_files
+from ramedge.artifacts.model_files import Precision
+from ramedge.artifacts.storage import external_files, load_graph
 from ramedge.errors import ExportError, RuntimeUnavailableError, UsageError, WeightsError
 from ramedge.files import file_digest
 from ramedge.runtimes.tensorrt.cache import EngineCache, EngineKey, Record
 from ramedge.runtimes.tensorrt.cuda import NO_GPU, GpuFacts, gpu_facts
 from ramedge.runtimes.tensorrt.flavour import Flavour
-from ramedge.runtimes.tensorrt.graphs import GraphKind, Values, load_graph, make_graph
 from ramedge.runtimes.tensorrt.monitor import OnProgress
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Plan, build_plan
 
-EnginePrecision = Literal["fp32", "fp16", "int8"]
 GRAPH_VERSION = 2
-"""Raised when `ramedge.runtimes.tensorrt.graphs` or `half` makes another graph of the same file."""
+"""Raised when `ramedge.artifacts.graphs` or `half` makes another graph of the same file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class EngineRequest:
     """Which engine is wanted.
 
     Attributes:
-        model: ONNX file, graph kind `frame`, or `tile` for both others.
+        model: ONNX file of the frame graph, or of the tile graph for all others.
         network, scale: of the model, for the user.
         precision: what it computes in. FP16, and FP16 around int8, are made from a file without.
         flavour: which of the two libraries.
-        graph: graph kind of the engine.
-        values: what goes in and out.
+        graph: name of the engine's graph, see `ramedge.artifacts.graphs`.
+        pixels: of its image and output.
         settings: shapes and effort.
         gate: what is known of the ONNX file's agreement with PyTorch.
     """
@@ -47,10 +47,10 @@ class EngineRequest:
     model: Path
     network: str
     scale: int
-    precision: EnginePrecision
+    precision: Precision
     flavour: Flavour
-    graph: GraphKind = "frame"
-    values: Values = "uint8"
+    graph: str = FRAME
+    pixels: PixelType = "uint8"
     settings: BuildSettings = field(default_factory=BuildSettings)
     gate: Mapping[str, Any] = field(default_factory=dict)
 
@@ -152,7 +152,7 @@ def engine_key(request: EngineRequest, gpu: GpuFacts) -> EngineKey:
         scale=request.scale,
         onnx=digest,
         graph=request.graph,
-        values=request.values,
+        values=request.pixels,
         precision=request.precision,
         shapes=(low, middle, high),
         flavour=request.flavour.name,
@@ -208,7 +208,7 @@ def _build(
             raise ExportError(f"{request.model} is an int8 model: use --precision int8.")
     if request.precision != "fp32" and not is_half(model):
         model = to_half(model)
-    graph: onnx.ModelProto = make_graph(model, request.graph, request.values)
+    graph: onnx.ModelProto = with_pixels(cut(model, request.graph), request.pixels)
     learns = not request.flavour.builds_without_gpu  # RTX has no timings to remember
     owner = key.flavour, key.version, f"{key.gpu} {key.compute_capability}"
     before = cache.timing_cache(*owner) if learns else None

@@ -1,258 +1,194 @@
-"""One engine on one device: buffers, streams, graphs, and several frames in flight."""
+"""TensorRT and TensorRT-RTX: engines that this machine built, on an NVIDIA GPU."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramedge.errors import RuntimeUnavailableError
-from ramedge.runtimes.tensorrt.cuda import Cuda
+from ramedge.artifacts.graphs import FRAME, PixelType
+from ramedge.artifacts.model_files import ModelFiles, Precision
+from ramedge.network.channel_statistics import load_excitation
+from ramedge.runtimes.base import COMPUTE_DTYPES, Arrays, GraphRequest, Session
+from ramedge.runtimes.limits import Limits
+from ramedge.runtimes.runtime import Runtime
+from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
+from ramedge.runtimes.tensorrt.cache import EngineCache
+from ramedge.runtimes.tensorrt.cuda import Cuda, open_cuda
+from ramedge.runtimes.tensorrt.engine import LoadedEngine
 from ramedge.runtimes.tensorrt.flavour import Flavour
-from ramedge.runtimes.tensorrt.log import make_logger
-
-if TYPE_CHECKING:
-    import tensorrt as rt
-    import tensorrt_rtx as rtx
-
-SLOTS = 2
-"""Frames in flight: one computes while the next is copied in and the one before out."""
-
-Arrays = Sequence[NDArray[Any]]
-ShapeKey = tuple[tuple[int, ...], ...]
+from ramedge.runtimes.tensorrt.monitor import OnProgress
+from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
 
 
-@dataclass(slots=True)
-class _Buffer:
-    """One tensor: memory on the device and pinned memory, as large as was ever needed."""
+@dataclass(frozen=True, slots=True)
+class EngineSource:
+    """Where engines come from.
 
-    device: int = 0
-    pinned: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    shape: tuple[int, ...] = ()
-    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))
+    Attributes:
+        cache: of this user.
+        settings: of engines that have to be built.
+        on_notice: told what is built, and why.
+        on_progress: of a build.
+    """
 
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-
-    def host(self) -> NDArray[Any]:
-        """The pinned memory as the tensor."""
-        return self.pinned[: self.size].view(self.dtype).reshape(self.shape)
+    cache: EngineCache
+    settings: BuildSettings = field(default_factory=BuildSettings)
+    on_notice: Callable[[str], None] = lambda _text: None
+    on_progress: OnProgress = lambda _share, _phase: None
 
 
-class _Slot:
-    """What one frame in flight needs for itself: context, stream, buffers and graphs."""
+class _Key(NamedTuple):
+    """Of a loaded engine."""
 
-    def __init__(self, session: EngineSession) -> None:
-        self._session = session
-        self._cuda = session.cuda
-        self._context: rt.IExecutionContext = session.make_context()
-        self._stream = self._cuda.make_stream()
-        self._inputs = {name: _Buffer() for name in session.inputs}
-        self._outputs = {name: _Buffer() for name in session.outputs}
-        self._scratch, self._scratch_size = 0, 0
-        self._shapes: ShapeKey = ()
-        self._runs = 0
-        self._graphs: dict[ShapeKey, Any] = {}
+    graph: str
+    pixels: PixelType
+    precision: Precision
 
-    def submit(self, values: Arrays) -> None:
-        """Start a frame; `collect` waits for it."""
-        shapes = tuple(value.shape for value in values)
-        if shapes != self._shapes:
-            self._reshape(values, shapes)
-        for buffer, value in zip(self._inputs.values(), values, strict=True):
-            np.copyto(buffer.host(), value)
-        graph = self._graphs.get(shapes)
-        if graph is None and self._session.captures and self._runs > 0:
-            # The first run of a shape loads kernels, which must not happen while capturing.
-            graph = self._graphs[shapes] = self._cuda.capture(self._stream, self._enqueue)
-        if graph is None:
-            self._enqueue()
-        else:
-            self._cuda.launch(graph, self._stream)
-        self._runs += 1
 
-    def collect(self) -> list[NDArray[Any]]:
-        """The outputs of the frame that was submitted, copied out of the pinned memory."""
-        self._cuda.synchronize(self._stream)
-        return [buffer.host().copy() for buffer in self._outputs.values()]
+class TensorRtSession(Session):
+    """Runs engines, each for one graph, type of pixels and precision.
 
-    def _enqueue(self) -> None:
-        cuda, stream = self._cuda, self._stream
-        for buffer in self._inputs.values():
-            cuda.to_device(buffer.device, buffer.pinned[: buffer.size], stream)
-        if not self._context.execute_async_v3(cuda.stream_handle(stream)):
-            raise self._session.failure()
-        for buffer in self._outputs.values():
-            cuda.to_host(buffer.pinned[: buffer.size], buffer.device, stream)
+    Those that are not in the cache are built when they are first needed.
+    """
 
-    def _reshape(self, values: Arrays, shapes: ShapeKey) -> None:
-        context = self._context
-        self._shapes, self._runs = (), 0
-        for (name, buffer), value in zip(self._inputs.items(), values, strict=True):
-            if not context.set_input_shape(name, value.shape):
-                raise self._session.failure()
-            self._grow(name, buffer, value.shape, value.dtype)
-        for name, buffer in self._outputs.items():
-            shape = tuple(context.get_tensor_shape(name))
-            self._grow(name, buffer, shape, self._session.outputs[name])
-        size = max(1, int(context.update_device_memory_size_for_shapes()))
-        if size > self._scratch_size:
-            self._graphs.clear()
-            self._release_scratch()
-            self._scratch = self._cuda.allocate(size)
-            self._scratch_size = size
-        context.set_device_memory(self._scratch, self._scratch_size)
-        self._shapes = shapes
-
-    def _grow(
-        self, name: str, buffer: _Buffer, shape: tuple[int, ...], dtype: np.dtype[Any]
+    def __init__(
+        self,
+        files: ModelFiles,
+        flavour: Flavour,
+        source: EngineSource,
+        cuda: Cuda | None = None,
     ) -> None:
-        buffer.shape, buffer.dtype = shape, np.dtype(dtype)
-        if buffer.size > buffer.pinned.size:
-            # Graphs hold the addresses that go now.
-            self._graphs.clear()
-            self._release(buffer)
-            buffer.device = self._cuda.allocate(buffer.size)
-            buffer.pinned = self._cuda.allocate_pinned(buffer.size)
-        self._context.set_tensor_address(name, buffer.device)
+        """Open the GPU.
 
-    def _release(self, buffer: _Buffer) -> None:
-        if buffer.device:
-            self._cuda.free(buffer.device)
-        if buffer.pinned.size:
-            self._cuda.free_pinned(buffer.pinned)
-        buffer.device, buffer.pinned = 0, np.empty(0, np.uint8)
-
-    def _release_scratch(self) -> None:
-        if self._scratch:
-            self._cuda.free(self._scratch)
-        self._scratch, self._scratch_size = 0, 0
-
-    def close(self) -> None:
-        self._cuda.synchronize(self._stream)
-        self._graphs.clear()
-        for buffer in (*self._inputs.values(), *self._outputs.values()):
-            self._release(buffer)
-        self._release_scratch()
-        del self._context
-
-
-class EngineSession:
-    """A deserialized engine, ready to run on one device."""
-
-    def __init__(self, plan: bytes, flavour: Flavour, cuda: Cuda) -> None:
-        """Load a plan that this user built, its hash compared (`ramedge.runtimes.tensorrt.cache`).
+        Args:
+            files: ONNX; their `precision` is what engines compute in: FP16 is made from FP32.
+            flavour: which of the two libraries.
+            source: where engines come from.
+            cuda: the GPU; `None` opens the first one.
 
         Raises:
-            RuntimeUnavailableError: it is not for this device or library.
+            RuntimeUnavailableError: the library, or the GPU, is not there.
         """
-        trt = flavour.load()
-        self.cuda = cuda
-        self.flavour = flavour
-        self.captures = cuda.has_graphs and not flavour.captures_itself
-        self._trt = trt
-        self._log = make_logger(trt)
-        with cuda.active():
-            self._runtime: rt.Runtime = trt.Runtime(self._log)
-            self._engine = self._deserialize(self._runtime, plan)
-            self.inputs, self.outputs = self._tensors(self._engine)
-            self._slots: list[_Slot] = []
+        flavour.load()
+        self.name = flavour.name
+        self.precision = files.precision
+        self.compute_dtype = COMPUTE_DTYPES.get(files.precision, "float16")
+        self._cuda = open_cuda() if cuda is None else cuda
+        facts = self._cuda.facts
+        self.device = f"{facts.name}, compute capability {facts.compute_capability}"
+        self._files = files
+        self._flavour = flavour
+        self._source = source
+        self._shapes: dict[_Key, Shapes] = {}
+        self._engines: dict[_Key, LoadedEngine] = {}
+        if files.precision != "fp32" and files.fp32 is None:
+            self.notes = (
+                f"The model has no FP32 graph: 16-bit pixels run in {files.precision.upper()}.",
+            )
 
-    def _deserialize(self, runtime: rt.Runtime, plan: bytes) -> Any:
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise self.failure()
-        return engine
+    @property
+    def limits(self) -> Limits:
+        """What the GPU has free. TensorRT has no uint16, and engines take one image."""
+        return Limits(
+            free_bytes=self._cuda.free_memory(),
+            features_on_device=False,
+            uint16_pixels=False,
+            batches=False,
+        )
 
-    def _tensors(
-        self, engine: rt.ICudaEngine
-    ) -> tuple[dict[str, np.dtype[Any]], dict[str, np.dtype[Any]]]:
-        trt = self._trt
-        inputs: dict[str, np.dtype[Any]] = {}
-        outputs: dict[str, np.dtype[Any]] = {}
-        for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
-            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-            (inputs if is_input else outputs)[name] = dtype
-        return inputs, outputs
+    def feature_dtype(self, fp32: bool) -> np.dtype[Any]:
+        """FP16 in FP16 engines, and in those with FP16 around int8."""
+        _, precision = self._model(fp32)
+        return np.dtype(np.float32 if precision == "fp32" else np.float16)
 
-    def make_context(self) -> Any:
-        """A context whose scratch memory is ours, as large as a shape needs."""
-        trt = self._trt
-        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self.flavour.captures_itself:
-            context = self._make_capturing_context(self._engine, strategy)
-        else:
-            context = _make_context(self._engine, strategy)
-        if context is None:
-            raise self.failure()
-        return context
+    def run(self, graph: GraphRequest, values: Arrays) -> list[NDArray[Any]]:
+        """See `Session.run`."""
+        return self._engine(graph, values).run(values)
 
-    def _make_capturing_context(self, engine: rtx.ICudaEngine, strategy: Any) -> Any:
-        rtx_module = self._trt
-        config: rtx.IRuntimeConfig = engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategy)
-        config.cuda_graph_strategy = rtx_module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        return engine.create_execution_context(config)
+    def run_many(  # noqa: D102
+        self, graph: GraphRequest, values: Iterable[Arrays]
+    ) -> Iterator[list[NDArray[Any]]]:
+        coming = iter(values)
+        for first in coming:
+            engine = self._engine(graph, first)
 
-    def failure(self) -> Exception:
-        """What the library said last, as an exception."""
-        reason = self._log.reason()
-        compact = reason.lower().replace(" ", "")
-        if "outofmemory" in compact or "cudaerrormemoryallocation" in compact:
-            return MemoryError(reason)
-        return RuntimeUnavailableError(f"{self.flavour.title} cannot run the engine: {reason}")
+            def chained(given: Arrays = first) -> Iterator[Arrays]:
+                yield given
+                yield from coming
 
-    def run(self, values: Arrays) -> list[NDArray[Any]]:
-        """Inputs in the engine's order → outputs."""
-        (found,) = self.run_many([values])
-        return found
+            yield from engine.run_many(chained())
 
-    def run_many(self, frames: Iterable[Arrays]) -> Iterator[list[NDArray[Any]]]:
-        """Frames in, outputs out, in order, `SLOTS` of them in flight."""
-        flying: deque[_Slot] = deque()
-        try:
-            for values in frames:
-                slot = self._free_slot(flying)
-                if slot is None:
-                    slot = flying.popleft()
-                    yield self._collect(slot)
-                with self.cuda.active():
-                    slot.submit(values)
-                flying.append(slot)
-            while flying:
-                yield self._collect(flying.popleft())
-        finally:
-            for slot in flying:  # given up in the middle: nothing may run on
-                self._collect(slot)
+    def _engine(self, graph: GraphRequest, values: Arrays) -> LoadedEngine:
+        """The engine for inputs of this size, taken from the cache or built."""
+        height, width = _size(graph, values)
+        files, precision = self._model(graph.fp32)
+        key = _Key(graph.name, graph.pixels, precision)
+        shapes = self._shapes.get(key, self._source.settings.shapes)
+        if key in self._engines and shapes.hold(height, width):
+            return self._engines[key]
+        if not shapes.hold(height, width):
+            shapes = _grown(shapes, height, width)
+            self._source.on_notice(
+                f"An engine for frames of {width}×{height}: the one there is takes others."
+            )
+        settings = BuildSettings(
+            shapes, self._source.settings.opt_level, self._source.settings.workspace
+        )
+        request = EngineRequest(
+            files.path(graph.name), files.network, files.scale, precision, self._flavour,
+            graph.name, graph.pixels, settings, files.gate,
+        )  # fmt: skip
+        if key in self._engines:
+            self._engines.pop(key).close()
+        engine = get_engine(
+            request,
+            self._source.cache,
+            on_notice=self._source.on_notice,
+            on_progress=self._source.on_progress,
+        )
+        self._engines[key] = LoadedEngine(engine.data, self._flavour, self._cuda)
+        self._shapes[key] = shapes
+        return self._engines[key]
 
-    def _free_slot(self, flying: deque[_Slot]) -> _Slot | None:
-        free = next((slot for slot in self._slots if slot not in flying), None)
-        if free is None and len(self._slots) < SLOTS:
-            with self.cuda.active():
-                free = _Slot(self)
-            self._slots.append(free)
-        return free
-
-    def _collect(self, slot: _Slot) -> list[NDArray[Any]]:
-        with self.cuda.active():
-            return slot.collect()
+    def _model(self, fp32: bool) -> tuple[ModelFiles, Precision]:
+        if fp32 and self._files.fp32 is not None:
+            return self._files.fp32, "fp32"
+        return self._files, self._files.precision
 
     def close(self) -> None:
-        """Free contexts, memory and the engine."""
-        with self.cuda.active():
-            for slot in self._slots:
-                slot.close()
-            self._slots.clear()
-            del self._engine
-            del self._runtime
+        """Free the engines, and let the GPU go."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+        self._cuda.close()
 
 
-def _make_context(engine: rt.ICudaEngine, strategy: Any) -> Any:
-    return engine.create_execution_context(strategy)
+def open_tensorrt(
+    files: ModelFiles, flavour: Flavour, source: EngineSource, cuda: Cuda | None = None
+) -> Runtime:
+    """A model's files in TensorRT; arguments and errors are those of `TensorRtSession`.
+
+    Raises:
+        WeightsError: the file that turns variance into attention is damaged.
+    """
+    session = TensorRtSession(files, flavour, source, cuda)
+    excitation = None if files.excitation is None else load_excitation(files.excitation)
+    return Runtime(session, files.scale, excitation, by_block=files.blocks > 0)
+
+
+def _size(graph: GraphRequest, values: Arrays) -> tuple[int, int]:
+    """Height and width of the image, or of the features."""
+    shape = values[-1].shape
+    first = 1 if graph.name == FRAME and graph.pixels != "float32" else 2
+    height, width = shape[first : first + 2]
+    return height, width
+
+
+def _grown(shapes: Shapes, height: int, width: int) -> Shapes:
+    low = min(shapes.smallest[0], height), min(shapes.smallest[1], width)
+    high = max(shapes.largest[0], height), max(shapes.largest[1], width)
+    return Shapes(low, shapes.best, high)

@@ -15,8 +15,8 @@ from ramedge.artifacts.storage import LEAST_BYTES, external_files, read_graph, s
 from ramedge.errors import WeightsError
 from ramedge.export.onnx import network_graph
 from ramedge.network.srram import SRRAM
-from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.onnxruntime.session import open_onnx
+from ramedge.runtimes.openvino import session as openvino
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +100,9 @@ def test_files_that_an_installer_linked_are_read(
             k: v.tobytes() for k, v in initializers(model).items()
         }
         onnx.checker.check_model(read_graph(path), full_check=True)
-        OnnxRuntimeSession(path)
+        open_onnx(path, 2)
         if name == "model.onnx":
-            with OpenVinoRuntime(path, 2, "fp32") as runtime:
+            with openvino.open_onnx(path, 2, "fp32") as runtime:
                 assert runtime.infer(np.zeros((1, 9, 8, 3), np.uint8)).shape == (1, 18, 16, 3)
 
 

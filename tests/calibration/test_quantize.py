@@ -16,7 +16,7 @@ from ramedge.errors import ExportError
 from ramedge.export.onnx import export_onnx
 from ramedge.network.srram import SRRAM
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.openvino.session import open_onnx
 from ramedge.samples import PHOTOS, sample_photo
 
 
@@ -106,7 +106,7 @@ def test_the_same_file_runs_alike_in_onnxruntime_and_openvino(
     image = frames[0].image
     (found,) = session.run(None, {"image": image})
     (expected,) = reference.run(None, {"image": image})
-    with OpenVinoRuntime(path, 2, "fp32") as runtime:
+    with open_onnx(path, 2, "fp32") as runtime:
         other = runtime.infer_float(image)
 
     def db(first: np.ndarray, second: np.ndarray) -> float:

@@ -19,10 +19,10 @@ from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import Cuda
 from ramedge.runtimes.tensorrt.cuda_bindings import CudaPython, PyCuda
+from ramedge.runtimes.tensorrt.engine import LoadedEngine
 from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT, Flavour
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
-from ramedge.runtimes.tensorrt.session import EngineSession
-from ramedge.runtimes.torch.runtime import TorchRuntime
+from ramedge.runtimes.torch.session import open_torch
 from ramedge.weights import shipped_artifact, shipped_weights
 
 pytestmark = pytest.mark.gpu
@@ -66,9 +66,9 @@ def test_engines_agree_with_pytorch_on_real_photos(
 ) -> None:
     """In 8 bits, so both are rounded: 50 dB of the floats are 49 here."""
     engine = get_engine(request_for(precision, flavour), EngineCache(tmp_path))
-    session = EngineSession(engine.data, flavour, cuda)
+    session = LoadedEngine(engine.data, flavour, cuda)
     network = load_weights(shipped_weights(2)).network.take(2)
-    reference = TorchRuntime(network, "fp32", "cpu")
+    reference = open_torch(network, "fp32", "cpu")
     for image in gate_photos().values():
         pixels = np.rint(image.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
         (found,) = session.run([pixels])
@@ -89,7 +89,7 @@ def test_graph_replay_equals_plain_execution_and_frames_keep_their_order(
     engine = get_engine(request_for("fp16", flavour), EngineCache(tmp_path))
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (1, 96, 128, 3)).astype(np.uint8) for _ in range(12)]
-    plain, replayed = (EngineSession(engine.data, flavour, cuda) for _ in range(2))
+    plain, replayed = (LoadedEngine(engine.data, flavour, cuda) for _ in range(2))
     plain.captures = False
     expected = [plain.run([frame])[0] for frame in frames]
     for one, found in zip(expected, replayed.run_many([f] for f in frames), strict=True):
@@ -110,7 +110,7 @@ def test_pycuda_lives_beside_pytorch(flavour: Flavour, tmp_path: Path) -> None:
         no_gpu(str(reason))
     tensor = torch.arange(1000, device="cuda")
     engine = get_engine(request_for("fp16", flavour), EngineCache(tmp_path))
-    session = EngineSession(engine.data, flavour, cuda)
+    session = LoadedEngine(engine.data, flavour, cuda)
     session.run([np.zeros((1, 32, 32, 3), np.uint8)])
     assert int(tensor.sum()) == 499500
     session.close()

@@ -13,36 +13,44 @@ import pytest
 import torch
 from fake_gpu import FakeGpu, make_cuda, make_flavour
 
+from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import RuntimeUnavailableError, UsageError, WeightsError
 from ramedge.export.onnx import export_onnx
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.base import Runtime
-from ramedge.runtimes.openvino.runtime import GraphKind, OpenVinoRuntime
+from ramedge.runtimes.onnxruntime import session as onnxruntime
+from ramedge.runtimes.openvino.session import open_onnx
+from ramedge.runtimes.registry import BACKENDS
+from ramedge.runtimes.runtime import Runtime
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda_bindings import CudaPython, PyCuda
 from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT, Flavour
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
-from ramedge.runtimes.tensorrt.runtime import EngineModels, EngineSource, TensorRtRuntime
-from ramedge.runtimes.torch.runtime import TorchRuntime
+from ramedge.runtimes.tensorrt.session import EngineSource, open_tensorrt
+from ramedge.runtimes.torch.session import open_torch as run_in_torch
 
 Open = Callable[[SRRAM, Path], Runtime]
 
 
 def open_torch(network: SRRAM, folder: Path) -> Runtime:
-    return TorchRuntime(network, "fp32", "cpu")
+    return run_in_torch(network, "fp32", "cpu")
 
 
 def open_openvino(network: SRRAM, folder: Path) -> Runtime:
     export_onnx(network, folder / "model.onnx")
-    return OpenVinoRuntime(folder / "model.onnx", network.config.scales[0], "fp32")
+    return open_onnx(folder / "model.onnx", network.config.scales[0], "fp32")
+
+
+def open_onnxruntime(network: SRRAM, folder: Path) -> Runtime:
+    export_onnx(network, folder / "model.onnx")
+    return onnxruntime.open_onnx(folder / "model.onnx", network.config.scales[0])
 
 
 def open_torch_cuda(network: SRRAM, folder: Path) -> Runtime:
     if not torch.cuda.is_available():
         no_gpu("PyTorch sees no GPU")
-    return TorchRuntime(network, "fp32", "cuda")
+    return run_in_torch(network, "fp32", "cuda")
 
 
 def no_gpu(reason: str) -> NoReturn:
@@ -51,9 +59,9 @@ def no_gpu(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def engine_models(network: SRRAM, folder: Path) -> EngineModels:
+def engine_models(network: SRRAM, folder: Path) -> ModelFiles:
     export_onnx(network, folder / "model.onnx")
-    return EngineModels("small", network.config.scales[0], "fp32", folder / "model.onnx")
+    return ModelFiles(network.config.scales[0], folder / "model.onnx", network="small")
 
 
 def open_engine(
@@ -66,7 +74,7 @@ def open_engine(
     except RuntimeUnavailableError as reason:
         no_gpu(str(reason))
     source = EngineSource(EngineCache(folder / "cache"), ENGINE_SETTINGS)
-    return TensorRtRuntime(engine_models(network, folder), flavour, source, cuda)
+    return open_tensorrt(engine_models(network, folder), flavour, source, cuda)
 
 
 def open_fake_engine(network: SRRAM, folder: Path, binding: str, rtx: bool) -> Runtime:
@@ -74,7 +82,7 @@ def open_fake_engine(network: SRRAM, folder: Path, binding: str, rtx: bool) -> R
     gpu = FakeGpu()
     source = EngineSource(EngineCache(folder / "cache"), ENGINE_SETTINGS)
     models = engine_models(network, folder)
-    return TensorRtRuntime(models, make_flavour(gpu, rtx), source, make_cuda(gpu, binding))
+    return open_tensorrt(models, make_flavour(gpu, rtx), source, make_cuda(gpu, binding))
 
 
 ENGINE_SETTINGS = BuildSettings(Shapes((1, 1), (24, 32), (64, 64)))
@@ -82,6 +90,7 @@ ENGINE_SETTINGS = BuildSettings(Shapes((1, 1), (24, 32), (64, 64)))
 RUNTIMES = [
     pytest.param(open_torch, id="torch"),
     pytest.param(open_openvino, id="openvino"),
+    pytest.param(open_onnxruntime, id="onnxruntime"),
     pytest.param(open_torch_cuda, id="torch-cuda", marks=pytest.mark.gpu),
     pytest.param(partial(open_fake_engine, binding="cuda-python", rtx=False), id="fake-tensorrt"),
     pytest.param(partial(open_fake_engine, binding="pycuda", rtx=False), id="fake-pycuda"),
@@ -234,24 +243,24 @@ def test_floats_in_fp32_are_the_floats_of_an_fp32_runtime(runtime: Runtime) -> N
 def test_a_runtime_says_what_it_is(runtime: Runtime, network: SRRAM) -> None:
     assert runtime.scale == network.config.scales[0]
     assert runtime.precision == "fp32"
-    assert runtime.name in {"torch", "openvino", "tensorrt", "tensorrt-rtx"}
+    assert runtime.name in BACKENDS
     assert runtime.device
 
 
 def test_openvino_names_the_devices_there_are(tmp_path: Path) -> None:
     with pytest.raises(RuntimeUnavailableError, match="CPU"):
-        OpenVinoRuntime(tmp_path / "x.onnx", 2, device="NPU7")
+        open_onnx(tmp_path / "x.onnx", 2, device="NPU7")
 
 
 def test_openvino_refuses_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(WeightsError, match="not an ONNX file"):
-        OpenVinoRuntime(tmp_path / "x.onnx", 2)
+        open_onnx(tmp_path / "x.onnx", 2)
 
 
 def test_half_precision_is_used_or_its_absence_said(small_network: SRRAM, tmp_path: Path) -> None:
     export_onnx(small_network, tmp_path / "model.onnx")
-    with OpenVinoRuntime(tmp_path / "model.onnx", 2, "fp16") as runtime:
+    with open_onnx(tmp_path / "model.onnx", 2, "fp16") as runtime:
         if runtime.precision == "fp32":
             assert "no half-precision" in runtime.notes[0]
         else:
@@ -266,16 +275,17 @@ def test_half_precision_is_left_where_fp32_is_asked_for(
     small_network: SRRAM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_onnx(small_network, tmp_path / "model.onnx")
-    with OpenVinoRuntime(tmp_path / "model.onnx", 2, "fp32") as runtime:
-        runtime._arithmetic = "bf16"  # as on a CPU that computes in it
+    with open_onnx(tmp_path / "model.onnx", 2, "fp32") as runtime:
+        session = runtime.session
+        session._arithmetic = "bf16"  # as on a CPU that computes in it
         compiled: list[tuple[str, str]] = []
-        compile_model = runtime._compile
+        compile_model = session._compile
 
-        def record(kind: GraphKind, dtype: str, precision: str, *shapes: object) -> object:
-            compiled.append((dtype, precision))
-            return compile_model(kind, dtype, "fp32")
+        def record(name: str, pixels: str, arithmetic: str, *shapes: object) -> object:
+            compiled.append((pixels, arithmetic))
+            return compile_model(name, pixels, "fp32")
 
-        monkeypatch.setattr(runtime, "_compile", record)
+        monkeypatch.setattr(session, "_compile", record)
         images = np.zeros((1, 3, 4, 4), np.float32)
         for fp32 in (False, True, False):
             runtime.infer_float(images, fp32=fp32)
@@ -287,11 +297,11 @@ def test_half_precision_is_left_where_fp32_is_asked_for(
 
 
 def test_torch_says_that_a_cpu_computes_in_fp32(small_network: SRRAM) -> None:
-    runtime = TorchRuntime(small_network, "fp16", "cpu")
+    runtime = run_in_torch(small_network, "fp16", "cpu")
     assert runtime.precision == "fp32"
     assert runtime.notes
 
 
 def test_torch_refuses_a_device_that_is_not_there(small_network: SRRAM) -> None:
     with pytest.raises(RuntimeUnavailableError, match="nonsense"):
-        TorchRuntime(small_network, "fp32", "nonsense")
+        run_in_torch(small_network, "fp32", "nonsense")

@@ -26,8 +26,8 @@ from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights, save_weights
 from ramedge.quality.gate import gate_photos
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
-from ramedge.runtimes.torch.runtime import TorchRuntime
+from ramedge.runtimes.onnxruntime.session import open_onnx
+from ramedge.runtimes.torch.session import open_torch
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.weights import (
     shipped_artifact,
@@ -222,8 +222,8 @@ def test_the_shipped_model_is_exported_without_pytorch(tmp_path: Path) -> None:
     network = load_weights(shipped_weights(2)).network.take(2)
     image = next(iter(gate_photos().values()))[:, :, :48, :64]
     image = np.ascontiguousarray(image)
-    expected = TorchRuntime(network, "fp32", "cpu").infer_float(image)
-    found = OnnxRuntimeSession(tmp_path / "model" / "model.onnx").infer_float(image)
+    expected = open_torch(network, "fp32", "cpu").infer_float(image)
+    found = open_onnx(tmp_path / "model" / "model.onnx", 2).infer_float(image)
     assert agreement(found.transpose(0, 2, 3, 1), expected.transpose(0, 2, 3, 1)).psnr >= 60
 
 
@@ -235,7 +235,7 @@ def test_shipped_int8_is_exported_as_it_is(tmp_path: Path) -> None:
     assert artifact.manifest.gate["truth"] == shipped.manifest.gate["truth"]
     image = next(iter(gate_photos().values()))[:, :, :48, :64]
     image = np.ascontiguousarray(image)
-    one, other = (OnnxRuntimeSession(a.model).infer_float(image) for a in (artifact, shipped))
+    one, other = (open_onnx(a.model, 2).infer_float(image) for a in (artifact, shipped))
     np.testing.assert_array_equal(one, other)
 
 

@@ -22,8 +22,8 @@ from ramedge.quality import int8_budget as worth
 from ramedge.quality.gate import gate_photos
 from ramedge.quality.int8_budget import Budget
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.onnxruntime import session as onnxruntime
+from ramedge.runtimes.openvino import session as openvino
 from ramedge.samples import PHOTOS, sample_photo
 
 FOUND: list[object] = []
@@ -116,8 +116,8 @@ def test_it_is_in_fp32_around_int8(exported: Path) -> None:
 def test_onnx_runtime_and_openvino_make_one_picture_of_it(exported: Path) -> None:
     artifact = load_artifact(exported)
     image = gate_photos()[PHOTOS[0]]
-    first = OnnxRuntimeSession(artifact.model).infer_float(image)
-    with OpenVinoRuntime(artifact.model, 2, "int8") as runtime:
+    first = onnxruntime.open_onnx(artifact.model, 2).infer_float(image)
+    with openvino.open_onnx(artifact.model, 2, "int8") as runtime:
         assert runtime.precision == "int8"
         second = runtime.infer_float(image, fp32=True)
     found = agreement(first.transpose(0, 2, 3, 1), second.transpose(0, 2, 3, 1))
@@ -135,7 +135,7 @@ def test_it_agrees_with_pytorch_on_pictures_it_did_not_see(
     image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     with torch.no_grad():
         expected = network(torch.from_numpy(image)).numpy()
-    with OpenVinoRuntime(load_artifact(exported).model, 2, "int8") as runtime:
+    with openvino.open_onnx(load_artifact(exported).model, 2, "int8") as runtime:
         output = runtime.infer_float(image)
     assert agreement(output.transpose(0, 2, 3, 1), expected.transpose(0, 2, 3, 1)).psnr >= 40
 

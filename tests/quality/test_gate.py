@@ -7,7 +7,7 @@ import torch
 from ramedge.errors import GateError
 from ramedge.network.srram import SRRAM
 from ramedge.quality.gate import GATE_CROP, THRESHOLDS, check, gate_photos
-from ramedge.runtimes.torch.runtime import TorchRuntime
+from ramedge.runtimes.torch.session import open_torch
 
 
 def double(images: np.ndarray) -> np.ndarray:
@@ -69,9 +69,9 @@ def test_a_nan_weight_is_refused(small_network: SRRAM) -> None:
     broken = copy.deepcopy(small_network)
     with torch.no_grad():
         broken.body.weight[0, 0, 0, 0] = float("nan")
-    candidate = TorchRuntime(broken, "fp32", "cpu").infer_float
+    candidate = open_torch(broken, "fp32", "cpu").infer_float
     with pytest.raises(GateError, match="NaN"):
-        check(candidate, TorchRuntime(small_network, "fp32", "cpu").infer_float, "fp16", "test")
+        check(candidate, open_torch(small_network, "fp32", "cpu").infer_float, "fp16", "test")
 
 
 def test_noise_is_refused() -> None:

@@ -13,12 +13,14 @@ import pytest
 
 from ramedge.artifacts.artifact import STORE_NAME, Artifact, load_artifact
 from ramedge.artifacts.half import to_half
-from ramedge.artifacts.storage import save_graphs
+from ramedge.artifacts.model_files import ModelFiles
+from ramedge.artifacts.storage import read_graph, save_graphs
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.quality.gate import frame_through_tile
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime, TileModel
+from ramedge.runtimes.onnxruntime.session import open_onnx
+from ramedge.runtimes.openvino.session import open_openvino
+from ramedge.runtimes.runtime import Runtime
 from ramedge.types import Window
 from ramedge.weights import shipped_artifact, shipped_scales
 
@@ -61,13 +63,19 @@ def image() -> np.ndarray:
 
 
 def opened(
-    name: str, frame: Path, tile: Path, shipped: Artifact, arithmetic: str
-) -> OpenVinoRuntime:
+    name: str,
+    frame: Path,
+    tile: Path,
+    shipped: Artifact,
+    arithmetic: str,
+    cut: dict[str, Path] | None = None,
+) -> Runtime:
     assert shipped.excitation is not None
     precision = "int8" if "int8" in name and arithmetic == "auto" else arithmetic
-    return OpenVinoRuntime(
-        frame, shipped.manifest.scale, precision, tiles=TileModel(tile, shipped.excitation)
+    files = ModelFiles(
+        shipped.manifest.scale, frame, tile=tile, excitation=shipped.excitation, cut=cut or {}
     )
+    return open_openvino(files, precision)
 
 
 def psnr(found: np.ndarray, expected: np.ndarray) -> float:
@@ -79,7 +87,7 @@ def test_frame_and_tile_are_what_onnx_runtime_makes(
     artifact: tuple[str, Path, Path, Artifact], image: np.ndarray, arithmetic: str
 ) -> None:
     name, frame, tile, shipped = artifact
-    expected = OnnxRuntimeSession(frame).infer_float(image)
+    expected = open_onnx(frame, 2).infer_float(image)
     needed = min(NEEDED[name], HALF) if arithmetic == "auto" else NEEDED[name]
     with opened(name, frame, tile, shipped, arithmetic) as runtime:
         assert runtime.excitation is not None
@@ -120,7 +128,8 @@ def test_openvino_ir_with_shared_weights_is_the_onnx_file(
     artifact: tuple[str, Path, Path, Artifact], image: np.ndarray, tmp_path: Path
 ) -> None:
     name, frame, tile, shipped = artifact
-    convert_to_openvino({"model.xml": frame, "tile.xml": tile}, tmp_path)
+    graphs = {"model.xml": read_graph(frame), "tile.xml": read_graph(tile)}
+    convert_to_openvino(graphs, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model.bin", "model.xml", "tile.xml",
     ]  # fmt: skip

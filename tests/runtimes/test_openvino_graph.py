@@ -15,7 +15,7 @@ from ramedge.export.onnx import export_onnx
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork, excitation_of
 from ramedge.runtimes.openvino.rewrites import prepare
-from ramedge.runtimes.openvino.runtime import _with_pixels, shared_core
+from ramedge.runtimes.openvino.session import _with_pixels, shared_core
 
 HEIGHT, WIDTH = 29, 23
 
@@ -107,7 +107,7 @@ def test_half_precision_does_not_round_what_reads_the_picture(
     core = shared_core()
     model = core.read_model(models["frame"])
     if pixels == "uint8":  # as pictures are read
-        model = _with_pixels(model, pixels, upscales=True)
+        model = _with_pixels(model, pixels)
         image = np.ascontiguousarray(np.rint(image * 255).astype(np.uint8).transpose(0, 2, 3, 1))
     changed = prepare(core, model, True, None if any_shape else [image.shape])
     settings = {"INFERENCE_PRECISION_HINT": "bf16"}

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from small_networks import make_network
 
+from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import UsageError
 from ramedge.export.onnx import export_onnx
 from ramedge.media.video import VideoReader
@@ -16,9 +17,11 @@ from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import TiledNetwork, excitation_of
 from ramedge.quality.metrics import psnr
-from ramedge.runtimes.base import Runtime
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime, TileModel
-from ramedge.runtimes.torch.runtime import TorchRuntime
+from ramedge.runtimes.backend import PrecisionName
+from ramedge.runtimes.openvino.session import open_onnx
+from ramedge.runtimes.openvino.session import open_openvino as run_in_openvino
+from ramedge.runtimes.runtime import Runtime
+from ramedge.runtimes.torch.session import open_torch as run_in_torch
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner
 from ramedge.tiling.attention.fixed_point import TOLERANCE, AttentionSolver
@@ -27,7 +30,7 @@ from ramedge.tiling.grid import TileChoice, TilePlan
 from ramedge.tiling.halos import Halos
 from ramedge.tiling.memory import resident_bytes
 from ramedge.types import Window
-from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
 ATTENTION = 20.0
@@ -36,16 +39,20 @@ FEATURES = 8.0
 
 
 def open_torch(network: SRRAM, folder: Path) -> Runtime:
-    return TorchRuntime(network, "fp32", "cpu")
+    return run_in_torch(network, "fp32", "cpu")
 
 
 def open_openvino(network: SRRAM, folder: Path) -> Runtime:
     export_onnx(network, folder / "model.onnx")
     export_onnx(network, folder / "tile.onnx", kind="tile")
     save_excitation(excitation_of(network), folder / "attention.safetensors")
-    tiles = TileModel(folder / "tile.onnx", folder / "attention.safetensors")
-    scale = network.config.scales[0]
-    return OpenVinoRuntime(folder / "model.onnx", scale, "fp32", tiles=tiles)
+    files = ModelFiles(
+        network.config.scales[0],
+        folder / "model.onnx",
+        tile=folder / "tile.onnx",
+        excitation=folder / "attention.safetensors",
+    )
+    return run_in_openvino(files, "fp32")
 
 
 @pytest.fixture(scope="module", params=[2, 3, 4])
@@ -209,7 +216,7 @@ def test_nothing_beyond_the_receptive_field_matters(scale: int) -> None:
 
 def test_a_model_without_tiles_says_so(tmp_path: Path, small_network: SRRAM) -> None:
     export_onnx(small_network, tmp_path / "model.onnx")
-    with OpenVinoRuntime(tmp_path / "model.onnx", 2, "fp32") as runtime:
+    with open_onnx(tmp_path / "model.onnx", 2, "fp32") as runtime:
         with pytest.raises(UsageError, match="export it again"):
             runtime.infer_statistic(
                 np.zeros((8, 8, 3), np.uint8), np.zeros((2, 16)), Window(0, 0, 8, 8)

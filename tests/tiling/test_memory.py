@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ramedge.errors import UsageError
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
+from ramedge.runtimes.openvino.session import OpenVinoSession
+from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.estimate import MIN_TILE, TileBudget
 from ramedge.tiling.grid import TileChoice
 from ramedge.tiling.halos import Halos
@@ -241,7 +242,7 @@ def test_what_was_not_measured_counts_as_fp32() -> None:
 def test_int8_counts_as_what_runs_around_it(
     monkeypatch: pytest.MonkeyPatch, around: type, counted: str
 ) -> None:
-    monkeypatch.setattr(OpenVinoRuntime, "feature_type", lambda _self, _kind: np.dtype(around))
+    monkeypatch.setattr(Runtime, "feature_type", lambda _self, _kind: np.dtype(around))
     with Upscaler(RuntimeSettings(precision="int8")) as upscaler:
         budget = upscaler._budget(np.zeros((8, 8, 3), np.uint8))
     assert budget.whole_bytes(100, 100) == network_bytes("frame", 2, counted, 10_000)
@@ -267,9 +268,9 @@ def test_an_estimate_block_by_block_compiles_nothing_of_its_own(
 ) -> None:
     """Sides that are no multiple of the plan's step: a part of another shape would be compiled."""
     built: list[object] = []
-    build = OpenVinoRuntime._build
+    build = OpenVinoSession._build
     monkeypatch.setattr(
-        OpenVinoRuntime, "_build", lambda *given: built.append(given[-1]) or build(*given)
+        OpenVinoSession, "_build", lambda *given: built.append(given[-1]) or build(*given)
     )
     said: list[str] = []
     with Upscaler(RuntimeSettings(precision="fp32"), tile=21) as upscaler:

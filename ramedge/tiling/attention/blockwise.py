@@ -16,7 +16,7 @@ import numpy as np
 
 from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import ChannelExcitation, Statistic, Values, merge, stack
-from ramedge.runtimes.base import Features, Runtime
+from ramedge.runtimes.runtime import Features, Runtime
 from ramedge.tiling.grid import Tile, TilePlan
 from ramedge.types import Window
 

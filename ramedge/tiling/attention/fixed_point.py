@@ -13,7 +13,7 @@ from typing import Literal
 
 from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import ChannelExcitation, Values, attention_change, merge
-from ramedge.runtimes.base import Runtime
+from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.grid import Tile, TilePlan
 
 TileMode = Literal["exact", "follow", "fast"]

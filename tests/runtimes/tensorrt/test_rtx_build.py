@@ -14,6 +14,8 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from ramedge.artifacts.graphs import GraphKind, cut, with_pixels
+from ramedge.artifacts.storage import load_graph
 from ramedge.calibration.frames import CalibrationFrame
 from ramedge.calibration.quantize import QuantizationPlan, dense_convolutions, inputs_of
 from ramedge.calibration.ranges import measure
@@ -23,7 +25,6 @@ from ramedge.network.srram import SRRAM
 from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.flavour import RTX
-from ramedge.runtimes.tensorrt.graphs import GraphKind, load_graph, make_graph
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes, build_plan
 from ramedge.samples import PHOTOS, sample_photo
 
@@ -91,7 +92,7 @@ def test_int8_has_fp16_around_it_and_fp32_where_it_was(models: dict[str, Path]) 
 
 
 def test_pixels_in_the_graph_are_the_floats_clipped_then_rounded(models: dict[str, Path]) -> None:
-    graph = make_graph(load_graph(models["fp32"]), "frame", "uint8")
+    graph = with_pixels(load_graph(models["fp32"]), "uint8")
     onnx.checker.check_model(graph, full_check=True)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3)).astype(np.uint8)
     image = (pixels / 255).astype(np.float32).transpose(0, 3, 1, 2)
@@ -108,7 +109,7 @@ def test_pixels_in_the_graph_are_the_floats_clipped_then_rounded(models: dict[st
 
 def test_statistics_are_those_of_the_tile_without_its_upscaling(models: dict[str, Path]) -> None:
     tile = load_graph(models["fp32_tile"])
-    alone = make_graph(tile, "statistics", "float32")
+    alone = cut(tile, "statistics")
     assert [value.name for value in alone.graph.output] == ["mean", "m2"]
     assert "DepthToSpace" not in {node.op_type for node in alone.graph.node}
     rng = np.random.default_rng(0)

@@ -11,30 +11,35 @@ import numpy as np
 import pytest
 from fake_gpu import FakeGpu, driver_modules, make_cuda, make_flavour
 
+from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import RuntimeUnavailableError, UsageError
 from ramedge.export.onnx import export_onnx
 from ramedge.network.channel_statistics import save_excitation
 from ramedge.network.srram import SRRAM
 from ramedge.network.tiled import excitation_of
+from ramedge.runtimes.runtime import Runtime
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import NO_GPU, gpu_facts, open_cuda
+from ramedge.runtimes.tensorrt.engine import SLOTS, LoadedEngine
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
-from ramedge.runtimes.tensorrt.runtime import EngineModels, EngineSource, TensorRtRuntime
-from ramedge.runtimes.tensorrt.session import SLOTS, EngineSession
+from ramedge.runtimes.tensorrt.session import EngineSource, open_tensorrt
 
 SHAPES = BuildSettings(Shapes((1, 1), (16, 16), (24, 24)))
 
 
 @pytest.fixture(scope="module")
-def models(small_network: SRRAM, tmp_path_factory: pytest.TempPathFactory) -> EngineModels:
+def models(small_network: SRRAM, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     folder = tmp_path_factory.mktemp("models")
     export_onnx(small_network, folder / "model.onnx")
     export_onnx(small_network, folder / "tile.onnx", kind="tile")
     save_excitation(excitation_of(small_network), folder / "attention.safetensors")
-    return EngineModels(
-        "small", 2, "fp32", folder / "model.onnx", folder / "tile.onnx",
-        folder / "attention.safetensors",
-    )  # fmt: skip
+    return ModelFiles(
+        2,
+        folder / "model.onnx",
+        tile=folder / "tile.onnx",
+        excitation=folder / "attention.safetensors",
+        network="small",
+    )
 
 
 @pytest.fixture(params=["cuda-python", "pycuda"])
@@ -43,12 +48,12 @@ def binding(request: pytest.FixtureRequest) -> str:
 
 
 def open_runtime(
-    models: EngineModels, gpu: FakeGpu, folder: Path, binding: str = "cuda-python",
+    models: ModelFiles, gpu: FakeGpu, folder: Path, binding: str = "cuda-python",
     rtx: bool = False, said: list[str] | None = None,
-) -> TensorRtRuntime:  # fmt: skip
+) -> Runtime:  # fmt: skip
     said = [] if said is None else said
     source = EngineSource(EngineCache(folder), SHAPES, said.append)
-    return TensorRtRuntime(models, make_flavour(gpu, rtx), source, make_cuda(gpu, binding))
+    return open_tensorrt(models, make_flavour(gpu, rtx), source, make_cuda(gpu, binding))
 
 
 def frames(count: int, height: int = 9, width: int = 7) -> np.ndarray:
@@ -56,7 +61,7 @@ def frames(count: int, height: int = 9, width: int = 7) -> np.ndarray:
 
 
 def test_frames_in_flight_come_out_in_order(
-    models: EngineModels, tmp_path: Path, binding: str
+    models: ModelFiles, tmp_path: Path, binding: str
 ) -> None:
     gpu = FakeGpu()
     pixels = frames(7)
@@ -71,7 +76,7 @@ def test_frames_in_flight_come_out_in_order(
     assert gpu.pushed == 0, "the context stayed current"
 
 
-def test_buffers_are_allocated_once(models: EngineModels, tmp_path: Path, binding: str) -> None:
+def test_buffers_are_allocated_once(models: ModelFiles, tmp_path: Path, binding: str) -> None:
     gpu = FakeGpu()
     with open_runtime(models, gpu, tmp_path, binding) as runtime:
         runtime.infer(frames(2, 12, 12))
@@ -82,9 +87,7 @@ def test_buffers_are_allocated_once(models: EngineModels, tmp_path: Path, bindin
         assert gpu.counts["allocate"] == before
 
 
-def test_graphs_are_replayed_and_equal_plain_execution(
-    models: EngineModels, tmp_path: Path
-) -> None:
+def test_graphs_are_replayed_and_equal_plain_execution(models: ModelFiles, tmp_path: Path) -> None:
     gpu, plain = FakeGpu(), FakeGpu()
     with (
         open_runtime(models, gpu, tmp_path / "a") as runtime,
@@ -97,7 +100,7 @@ def test_graphs_are_replayed_and_equal_plain_execution(
     assert plain.counts["launch"] == 0
 
 
-def test_rtx_captures_by_itself(models: EngineModels, tmp_path: Path) -> None:
+def test_rtx_captures_by_itself(models: ModelFiles, tmp_path: Path) -> None:
     gpu = FakeGpu()
     with open_runtime(models, gpu, tmp_path, rtx=True) as runtime:
         runtime.infer(frames(5))
@@ -106,7 +109,7 @@ def test_rtx_captures_by_itself(models: EngineModels, tmp_path: Path) -> None:
     assert gpu.counts["execute"] == 5
 
 
-def test_engines_come_from_the_cache_the_second_time(models: EngineModels, tmp_path: Path) -> None:
+def test_engines_come_from_the_cache_the_second_time(models: ModelFiles, tmp_path: Path) -> None:
     first, second = FakeGpu(), FakeGpu()
     with open_runtime(models, first, tmp_path) as runtime:
         expected = runtime.infer(frames(1))
@@ -116,7 +119,7 @@ def test_engines_come_from_the_cache_the_second_time(models: EngineModels, tmp_p
 
 
 def test_a_frame_beyond_the_engine_gets_one_of_its_own_aloud(
-    models: EngineModels, tmp_path: Path
+    models: ModelFiles, tmp_path: Path
 ) -> None:
     gpu, said = FakeGpu(), []
     with open_runtime(models, gpu, tmp_path, said=said) as runtime:
@@ -127,7 +130,7 @@ def test_a_frame_beyond_the_engine_gets_one_of_its_own_aloud(
 
 
 def test_out_of_memory_becomes_smaller_tiles(
-    models: EngineModels, tmp_path: Path, small_config, monkeypatch: pytest.MonkeyPatch
+    models: ModelFiles, tmp_path: Path, small_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same frame, nothing skipped, and the same result as with memory enough."""
     from ramedge.tiling.halos import Halos
@@ -150,7 +153,7 @@ def test_out_of_memory_becomes_smaller_tiles(
 
 
 def test_memory_that_runs_out_in_a_video_skips_no_frame(
-    models: EngineModels, tmp_path: Path, small_config, monkeypatch: pytest.MonkeyPatch
+    models: ModelFiles, tmp_path: Path, small_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two frames are in flight when the third, of another size, no longer fits."""
     from ramedge.tiling.halos import Halos
@@ -175,10 +178,10 @@ def test_memory_that_runs_out_in_a_video_skips_no_frame(
 def test_a_plan_of_something_else_is_one_line(tmp_path: Path) -> None:
     gpu = FakeGpu()
     with pytest.raises(RuntimeUnavailableError, match="cannot run the engine: Serialization"):
-        EngineSession(b"of another version", make_flavour(gpu), make_cuda(gpu, "cuda-python"))
+        LoadedEngine(b"of another version", make_flavour(gpu), make_cuda(gpu, "cuda-python"))
 
 
-def test_16_bit_pixels_without_an_fp32_graph_are_told(models: EngineModels, tmp_path: Path) -> None:
+def test_16_bit_pixels_without_an_fp32_graph_are_told(models: ModelFiles, tmp_path: Path) -> None:
     from dataclasses import replace
 
     with open_runtime(replace(models, precision="fp16"), FakeGpu(), tmp_path) as runtime:
@@ -230,7 +233,7 @@ def test_pycuda_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_gate_passes_what_agrees_and_removes_what_does_not(
-    models: EngineModels, small_network: SRRAM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: ModelFiles, small_network: SRRAM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import copy
     from dataclasses import replace
