@@ -18,6 +18,11 @@ BACKENDS: Mapping[RuntimeName, Backend] = MappingProxyType(
 """By name; those that come first are preferred where several would be taken by themselves."""
 
 
+def title_of(name: str) -> str:
+    """A backend's title; the name itself where it is none of today's, as in an old result."""
+    return next((backend.title for backend in BACKENDS.values() if backend.name == name), name)
+
+
 def choose(name: RuntimeName, device: str) -> tuple[Backend, str]:
     """The backend for an exported model, and in a few words why.
 

@@ -67,9 +67,11 @@ class ModelFiles:
     @property
     def blocks(self) -> int:
         """R, or 0 where the tile graph cannot be cut between its blocks."""
-        if self.cut:
-            return sum(name.startswith("part") for name in self.cut) - 1
-        return 0 if self.tile is None else count_blocks(_read(*_state(self.tile)))
+        if self.tile is None:
+            return 0
+        if self.tile.suffix != ".onnx":
+            return max(0, sum(name.startswith("part") for name in self.cut) - 1)
+        return count_blocks(_read(*_state(self.tile)))
 
     def graph(
         self, name: str, pixels: PixelType = "float32", half: bool = False

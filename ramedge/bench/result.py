@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ramedge.bench.quality import Quality
-from ramedge.bench.settings import TITLES
 from ramedge.bench.stages import Stages
 from ramedge.errors import InputError
+from ramedge.runtimes.registry import title_of
 
 SCHEMA = 1
 KIND = "ramedge bench"
@@ -223,7 +223,7 @@ def title(one: Combination) -> str:
     """For example `OpenVINO fp16 (ran bf16)`, with the model's name where it is not ours."""
     ran = "" if one.ran == one.precision else f" (ran {one.ran})"
     model = f" {one.model}" if one.model else ""
-    return f"{TITLES.get(one.runtime, one.runtime)} {one.precision}{ran}{model}"
+    return f"{title_of(one.runtime)} {one.precision}{ran}{model}"
 
 
 def load_result(path: Path) -> BenchResult:

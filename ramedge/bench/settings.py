@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 from ramedge.artifacts.artifact import Manifest, is_artifact, load_artifact
 from ramedge.errors import InputError, MissingExtraError, UsageError
 from ramedge.files import file_digest
 from ramedge.runtimes.backend import PrecisionName, RuntimeName
-from ramedge.runtimes.registry import BACKENDS, best
+from ramedge.runtimes.registry import BACKENDS, best, title_of
 from ramedge.system import has_torch, nvidia_gpus
 from ramedge.upscaling.open_model import (
     DEFAULT_SCALE,
@@ -23,13 +23,6 @@ from ramedge.weights import shipped_precisions, shipped_scales, shipped_weights
 
 FEWEST_ROUNDS = 3
 """Fewer have no spread."""
-
-TITLES = {
-    "torch": "PyTorch",
-    "openvino": "OpenVINO",
-    "tensorrt": "TensorRT",
-    "tensorrt-rtx": "TensorRT-RTX",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +109,7 @@ class Engine:
     @property
     def title(self) -> str:
         """For example `OpenVINO fp32`, with the model's name where it is not the shipped one."""
-        name = f"{TITLES.get(self.runtime, self.runtime)} {self.precision}"
+        name = f"{title_of(self.runtime)} {self.precision}"
         return f"{name} {model_name(self.model)}".rstrip()
 
 
@@ -171,9 +164,11 @@ def _shipped(engine: Engine) -> bool:
 def _engines_of(model: Path | None, settings: BenchSettings) -> list[Engine]:
     if model is None:
         scales = settings.scales or (DEFAULT_SCALE,)
-        return [engine for scale in scales for engine in _shipped_engines(scale)]
+        found = [engine for scale in scales for engine in _shipped_engines(scale)]
+        return [*found, *_asked_for(found, settings)]
     if is_artifact(model):
-        return _exported_engines(model, load_artifact(model).manifest, settings.scales)
+        found = _exported_engines(model, load_artifact(model).manifest, settings.scales)
+        return [*found, *_asked_for(found, settings)]
     if not model.is_file():
         raise UsageError(f"No such model: {model}.")
     if not has_torch():
@@ -187,6 +182,20 @@ def _engines_of(model: Path | None, settings: BenchSettings) -> list[Engine]:
         Engine("torch", precision, scale, model, weights=loaded.digest)
         for scale in scales
         for precision in _torch_precisions()
+    ]
+
+
+def _asked_for(found: Sequence[Engine], settings: BenchSettings) -> list[Engine]:
+    """The same models in ONNX Runtime, which is measured only where it is asked for.
+
+    In FP32 and INT8: what FP16 is on a CPU, ONNX Runtime does not compute.
+    """
+    if "onnxruntime" not in settings.runtimes:
+        return []
+    return [
+        replace(engine, runtime="onnxruntime", precision=cast("PrecisionName", engine.exported))
+        for engine in found
+        if engine.runtime == "openvino"
     ]
 
 

@@ -19,6 +19,7 @@ class RuntimeChoice(str, Enum):
     auto = "auto"
     torch = "torch"
     openvino = "openvino"
+    onnxruntime = "onnxruntime"
     tensorrt = "tensorrt"
     tensorrt_rtx = "tensorrt-rtx"
 

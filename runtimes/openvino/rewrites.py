@@ -277,9 +277,11 @@ def _mean_by_columns(node: Any, values: Any, divided: bool) -> list[Any]:
 
 def _excitations(model: openvino.Model) -> Iterator[Any]:
     """The nodes of the two layers behind a statistic: convolutions, their biases and ReLU."""
-    for node in _named(model, roles.is_excitation):
-        yield from _with_bias(node)
-        yield from (n for n in _consumers(node) if n.get_type_name() == "Relu")
+    for convolution in _named(model, roles.is_excitation):
+        yield convolution
+        for biased in _sums(convolution):
+            yield biased
+            yield from (n for n in _consumers(biased) if n.get_type_name() == "Relu")
 
 
 def _image_convolutions(model: openvino.Model) -> Iterator[Any]:
@@ -288,27 +290,25 @@ def _image_convolutions(model: openvino.Model) -> Iterator[Any]:
     In bfloat16 a white pixel less the mean is off by up to half a level before anything is done:
     the head's input had a larger share in the loss of half precision than all else together.
     """
-    for node in _named(model, {roles.HEAD, roles.SKIP}.__contains__):
-        found = _with_bias(node)
-        yield from found
-        source = found[-1].input_value(0).get_node()
+    for convolution in _named(model, {roles.HEAD, roles.SKIP}.__contains__):
+        yield convolution
+        yield from _sums(convolution)
+        source = convolution.input_value(0).get_node()
         while source.get_type_name() in _IMAGE_INPUT:
             yield source
             source = source.input_value(0).get_node()
 
 
 def _named(model: openvino.Model, is_wanted: Callable[[str], bool]) -> Iterator[Any]:
-    """The convolutions, or the sums with their bias, that have a role's name."""
+    """The convolutions that have a role; where one has a bias, the sum with it has the name."""
     for node in model.get_ordered_ops():
-        if node.get_type_name() in {"Add", "Convolution"} and is_wanted(node.get_friendly_name()):
-            yield node
+        if is_wanted(node.get_friendly_name()):
+            yield node if node.get_type_name() == "Convolution" else node.input_value(0).get_node()
 
 
-def _with_bias(node: Any) -> list[Any]:
-    """A convolution, with the sum behind it where it has a bias: that first."""
-    if node.get_type_name() == "Convolution":
-        return [node]
-    return [node, node.input_value(0).get_node()]
+def _sums(convolution: Any) -> Iterator[Any]:
+    """What is added to a convolution: its bias; without one, what the plugin fuses with it."""
+    return (n for n in _consumers(convolution) if n.get_type_name() == "Add")
 
 
 def _add_means(model: openvino.Model) -> None:

@@ -12,12 +12,12 @@ import torch
 from onnx import TensorProto
 
 from ramedge.artifacts.artifact import load_artifact
+from ramedge.artifacts.graphs import GraphKind
 from ramedge.artifacts.half import is_half, to_half
 from ramedge.export.onnx import OPSET, FrameGraph, network_graph
 from ramedge.network.collapse import collapse
 from ramedge.network.half import to_half as torch_half
 from ramedge.network.srram import SRRAM
-from ramedge.runtimes.base import GraphKind
 from ramedge.weights import shipped_artifact, shipped_scales
 
 

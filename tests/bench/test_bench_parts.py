@@ -18,7 +18,7 @@ from ramedge.errors import UsageError
 from ramedge.network.config import NetworkConfig, config_of
 from ramedge.network.srram import SRRAM
 from ramedge.quality.metrics import agreement
-from ramedge.runtimes.tensorrt.flavour import TENSORRT
+from ramedge.runtimes.tensorrt.backend import TENSORRT
 from ramedge.samples import sample_clip
 from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
 from ramedge.upscaling.open_model import RuntimeSettings
@@ -76,7 +76,7 @@ def test_int8_is_among_them() -> None:
 
 
 def test_engines_join_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "best_flavour", lambda: (TENSORRT, "there is an NVIDIA GPU"))
+    monkeypatch.setattr(settings, "best", lambda: (TENSORRT, "there is an NVIDIA GPU"))
     found = titles(runtimes=("tensorrt",))
     assert found == ["TensorRT fp32", "TensorRT fp16", "TensorRT int8"]
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from ramedge.artifacts.artifact import STORE_NAME, Artifact, load_artifact
+from ramedge.artifacts.graphs import cut
 from ramedge.artifacts.half import to_half
 from ramedge.artifacts.model_files import ModelFiles
 from ramedge.artifacts.storage import read_graph, save_graphs
@@ -128,13 +129,14 @@ def test_openvino_ir_with_shared_weights_is_the_onnx_file(
     artifact: tuple[str, Path, Path, Artifact], image: np.ndarray, tmp_path: Path
 ) -> None:
     name, frame, tile, shipped = artifact
-    graphs = {"model.xml": read_graph(frame), "tile.xml": read_graph(tile)}
-    convert_to_openvino(graphs, tmp_path)
+    graphs = {"frame": read_graph(frame), "tile": read_graph(tile)}
+    graphs |= {"statistics": cut(graphs["tile"], "statistics")}
+    convert_to_openvino({f"{name}.xml": graph for name, graph in graphs.items()}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "model.bin", "model.xml", "tile.xml",
+        "frame.xml", "model.bin", "statistics.xml", "tile.xml",
     ]  # fmt: skip
     results = []
-    for files in ((frame, tile), (tmp_path / "model.xml", tmp_path / "tile.xml")):
+    for files in ((frame, tile), (tmp_path / "frame.xml", tmp_path / "tile.xml")):
         with opened(name, *files, shipped, "fp32") as runtime:
             assert runtime.excitation is not None
             results.append(runtime.infer_float(image))
