@@ -302,8 +302,9 @@ def _image_convolutions(model: openvino.Model) -> Iterator[Any]:
 def _named(model: openvino.Model, is_wanted: Callable[[str], bool]) -> Iterator[Any]:
     """The convolutions that have a role; where one has a bias, the sum with it has the name."""
     for node in model.get_ordered_ops():
-        if is_wanted(node.get_friendly_name()):
-            yield node if node.get_type_name() == "Convolution" else node.input_value(0).get_node()
+        kind = node.get_type_name()  # an input of a part may have the name too
+        if kind in {"Add", "Convolution"} and is_wanted(node.get_friendly_name()):
+            yield node if kind == "Convolution" else node.input_value(0).get_node()
 
 
 def _sums(convolution: Any) -> Iterator[Any]:
