@@ -19,7 +19,9 @@ from recipes import BASE, copy_photos
 
 from ramedge.network.config import NetworkConfig
 from ramedge.system import describe_machine
-from ramedge.training.loop import TrainingResult, TrainingSettings, train
+from ramedge.training.loop import train
+from ramedge.training.progress import TrainingResult
+from ramedge.training.settings import TrainingSettings
 from ramedge.training.teachers.settings import Distillation
 
 BLOCKS = 64

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from ramedge.network.config import NetworkConfig
 from ramedge.system import describe_machine
-from ramedge.training.loop import TrainingSettings, train
+from ramedge.training.loop import train
 from ramedge.training.recipe import FAST, Recipe
+from ramedge.training.settings import TrainingSettings
 
 BASE = dataclasses.replace(
     FAST,

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ramedge.network.weights import Weights, load_weights, save_weights
     from ramedge.quality.benchmark_sets import Comparison, evaluate_sets
     from ramedge.quality.evaluation import Evaluation, evaluate
-    from ramedge.training.loop import TrainingSettings, train
+    from ramedge.training.loop import train
+    from ramedge.training.settings import TrainingSettings
     from ramedge.upscaling.open_model import RuntimeSettings
     from ramedge.upscaling.upscaler import Upscaler
 
@@ -38,7 +39,7 @@ _HOMES = {
     "RamedgeError": "ramedge.errors",
     "RuntimeSettings": "ramedge.upscaling.open_model",
     "SRRAM": "ramedge.network.srram",
-    "TrainingSettings": "ramedge.training.loop",
+    "TrainingSettings": "ramedge.training.settings",
     "UpscaleSettings": "ramedge.jobs.pipeline",
     "Upscaler": "ramedge.upscaling.upscaler",
     "Weights": "ramedge.network.weights",

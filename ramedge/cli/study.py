@@ -22,7 +22,7 @@ from ramedge.study.result import RESULT_NAME, Row, Study, title
 from ramedge.study.settings import StudySettings
 
 if TYPE_CHECKING:
-    from ramedge.training.loop import Progress
+    from ramedge.training.progress import Progress
     from ramedge.training.recipe import Recipe
 
 _LINE_EVERY = 50

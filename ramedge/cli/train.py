@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,16 +16,17 @@ from ramedge.errors import MissingExtraError, UsageError
 from ramedge.network.config import NetworkConfig
 
 if TYPE_CHECKING:
-    from ramedge.training.loop import Progress, TrainingSettings
+    from ramedge.training.progress import Observer, Progress, TrainingResult
     from ramedge.training.recipe import Recipe
+    from ramedge.training.settings import TrainingSettings
     from ramedge.training.teachers.settings import Distillation
 
 _LINE_EVERY = 50
-"""Steps between lines where stderr is no terminal."""
+"""Steps between lines of progress if stderr is not a terminal."""
 
 
 class LossChoice(str, Enum):
-    """Losses by name."""
+    """Names of the losses."""
 
     l1 = "l1"
     l2 = "l2"
@@ -34,14 +36,14 @@ class LossChoice(str, Enum):
 
 
 class TeacherOutputs(str, Enum):
-    """When a teacher runs."""
+    """When the teacher runs."""
 
     patch = "patch"
     cached = "cached"
 
 
 class RecipeName(str, Enum):
-    """Recipes by name."""
+    """Names of the recipes."""
 
     paper = "paper"
     fast = "fast"
@@ -49,75 +51,85 @@ class RecipeName(str, Enum):
 
 def train(
     data: Annotated[Path, typer.Option(help="Folder of photos; sub-folders are searched.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimisation steps in all.")],
+    steps: Annotated[int, typer.Option(min=1, help="Total optimisation steps.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the run.")
     ] = None,
-    scale: Annotated[int | None, typer.Option(help="One scale: 2, 3 or 4. Default 2.")] = None,
+    scale: Annotated[int | None, typer.Option(help="Scale: 2, 3 or 4. Default: 2.")] = None,
     scales: Annotated[
-        str | None, typer.Option(help="Several scales with one trunk, for example 2,3,4.")
+        str | None, typer.Option(help="Several scales with a shared trunk, for example 2,3,4.")
     ] = None,
-    recipe: Annotated[RecipeName, typer.Option(help="paper or fast.")] = RecipeName.fast,
+    recipe: Annotated[
+        RecipeName, typer.Option(help="Hyperparameters: paper or fast.")
+    ] = RecipeName.fast,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    blocks: Annotated[int, typer.Option(help="Residual attention modules, R.")] = 10,
-    channels: Annotated[int, typer.Option(help="Feature channels, C.")] = 64,
-    attention: Annotated[str, typer.Option(help="ram, or a column of the paper's Table 2.")] = (
-        "ram"
-    ),
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 …")] = "auto",
+    blocks: Annotated[int, typer.Option(help="Number of residual attention modules, R.")] = 10,
+    channels: Annotated[int, typer.Option(help="Number of feature channels, C.")] = 64,
+    attention: Annotated[
+        str, typer.Option(help="Attention: ram, or a column of the paper's Table 2.")
+    ] = "ram",
     patch: Annotated[
         int | None, typer.Option(min=1, help="Patch side in low-resolution pixels.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Patches a step.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Patches per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     loss: Annotated[
-        LossChoice | None, typer.Option(help="l1, l2, psnr, charbonnier or frequency.")
+        LossChoice | None, typer.Option(help="Loss: l1, l2, psnr, charbonnier or frequency.")
     ] = None,
     decay: Annotated[
         float | None,
-        typer.Option(help="Share of the steps, at the end, in which fast's rate falls to 0."),
+        typer.Option(help="Share of the steps, at the end, in which the rate of fast falls to 0."),
     ] = None,
     candidates: Annotated[
         int | None,
-        typer.Option(min=1, help="Take each patch where most detail is, of so many places."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Draw N candidate patches and keep the one with the most detail.",
+        ),
     ] = None,
     shares: Annotated[
         str | None,
-        typer.Option(help="How often each of --scales is drawn, as 1,2,3. Default: alike."),
+        typer.Option(
+            help="Relative frequency of each of --scales, for example 1,2,3. Default: equal."
+        ),
     ] = None,
     reduced: Annotated[
         str | None,
-        typer.Option(help="Train on the photos reduced to these sizes as well, as 0.75,0.5."),
+        typer.Option(
+            help="Also train on the photos reduced by these factors, for example 0.75,0.5."
+        ),
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="Begin with these safetensors weights.")
+        Path | None, typer.Option(help="Fine-tune these safetensors weights.")
     ] = None,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Learn from the outputs of this network as well: own safetensors, SMFANet+, or "
-            "any that spandrel loads. Once for each scale."
+            help="Weights of a teacher to distil from: safetensors of ramedge, SMFANet+, or any "
+            "network that spandrel loads. Repeat for several scales."
         ),
     ] = None,
     teacher_weight: Annotated[
         float | None,
         typer.Option(
-            help="W of (1 - W)·loss(output, truth) + W·loss(output, teacher's). Default 0.5."
+            help="W in (1 - W)·loss(output, truth) + W·loss(output, teacher's). Default: 0.5."
         ),
     ] = None,
     teacher_outputs: Annotated[
         TeacherOutputs | None,
         typer.Option(
             help="patch: run the teacher in every step (default). cached: run it once on all "
-            "photos and keep its outputs on disk, for a costly teacher or a long training."
+            "photos and keep its outputs on disk, for a slow teacher or a long training."
         ),
     ] = None,
     teacher_cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of the cached outputs. Default: in the user's cache folder."),
+        typer.Option(help="Folder of the cached outputs. Default: the user's cache folder."),
     ] = None,
     teacher_license: Annotated[
-        str | None, typer.Option(help="Licence of the teachers, to be recorded in the weights.")
+        str | None, typer.Option(help="Licence of the teachers, recorded in the weights.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and patches.")] = 0,
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
@@ -125,16 +137,18 @@ def train(
 ) -> None:
     """Train a network on a folder of photos.
 
-    Low-resolution images are made by bicubic downscaling. Stop with Ctrl-C at any time and
-    continue with --resume. For several GPUs: torchrun --nproc-per-node 4 -m ramedge train …
+    Low-resolution images are made by bicubic downscaling. Ctrl-C stops after the step in
+    progress; --resume continues. Several GPUs: torchrun --nproc-per-node 4 -m ramedge train …
     """
     network = NetworkConfig(
         blocks=blocks, channels=channels, scales=_parse_scales(scale, scales), attention=attention
     )
     try:
-        from ramedge.training.loop import TrainingSettings
+        from ramedge.training.loop import train as run_training
     except ModuleNotFoundError as missing:
         raise MissingExtraError(missing.name or "torch", "train", "Training") from None
+    from ramedge.training.settings import TrainingSettings
+
     chosen = _recipe(recipe, network.scales, patch, batch, learning_rate, loss, decay, candidates)
     chosen = dataclasses.replace(
         chosen,
@@ -157,7 +171,7 @@ def train(
             teacher, teacher_weight, teacher_outputs, teacher_cache, teacher_license
         ),
     )
-    _run(settings)
+    _run(run_training, settings)
 
 
 def _distillation(
@@ -171,7 +185,7 @@ def _distillation(
 
     if not teachers:
         if any(value is not None for value in (weight, outputs, cache, license_name)):
-            raise UsageError("--teacher-… settings need a --teacher.")
+            raise UsageError("--teacher-weight, -outputs, -cache and -license need a --teacher.")
         return None
     distillation = Distillation(teachers=tuple(teachers), license=license_name, cache=cache)
     if weight is not None:
@@ -179,7 +193,7 @@ def _distillation(
     if outputs is not None:
         distillation = dataclasses.replace(distillation, outputs=outputs.value)
     if cache is not None and distillation.outputs != "cached":
-        raise UsageError("--teacher-cache belongs to --teacher-outputs cached.")
+        raise UsageError("--teacher-cache needs --teacher-outputs cached.")
     return distillation
 
 
@@ -218,7 +232,7 @@ def _recipe(
     recipe = RECIPES[name.value]
     if name is RecipeName.paper:
         if decay is not None:
-            raise UsageError("The paper's recipe halves its rate: --decay belongs to fast.")
+            raise UsageError("--decay needs --recipe fast: the recipe paper has no decay.")
         recipe = dataclasses.replace(recipe, patch=paper_patch(scales))
     return dataclasses.replace(
         recipe,
@@ -235,21 +249,23 @@ def _run_name(network: NetworkConfig, recipe: str) -> str:
     return f"{network.name}_x{''.join(map(str, network.scales))}_{recipe}"
 
 
-def _run(settings: TrainingSettings) -> None:
-    from ramedge.training.loop import Observer, train
+def _run(
+    run_training: Callable[[TrainingSettings, Observer], TrainingResult], settings: TrainingSettings
+) -> None:
+    from ramedge.training.progress import Observer
 
     with console.progress_bar() as bar:
         decoding = bar.add_task("Decoding photos", total=None, info="")
-        teaching = bar.add_task("Teacher's outputs", total=None, info="", visible=False)
+        caching = bar.add_task("Teacher outputs", total=None, info="", visible=False)
         training = bar.add_task("Training", total=settings.steps, info="", visible=False)
 
         def on_photo(done: int, total: int) -> None:
             bar.update(decoding, completed=done, total=total)
 
-        def on_taught(done: int, total: int) -> None:
-            bar.update(teaching, completed=done, total=total, visible=True)
+        def on_teacher_output(done: int, total: int) -> None:
+            bar.update(caching, completed=done, total=total, visible=True)
             if bar.disable and (done % _LINE_EVERY == 0 or done == total):
-                console.stderr.print(f"teacher's outputs: {done} of {total}")
+                console.stderr.print(f"teacher outputs: {done} of {total}")
 
         def on_step(progress: Progress) -> None:
             info = _info(progress)
@@ -264,20 +280,20 @@ def _run(settings: TrainingSettings) -> None:
         def on_compile() -> None:
             bar.update(
                 training,
-                info="compiling, minutes the first time (Ctrl-C twice stops)",
+                info="compiling: minutes the first time (press Ctrl-C twice to stop)",
                 visible=True,
             )
             if bar.disable:
                 console.stderr.print(
-                    "Compiling for this machine: minutes the first time. A second Ctrl-C then "
-                    "stops at once."
+                    "Compiling for this machine: minutes the first time. Press Ctrl-C twice to "
+                    "stop at once."
                 )
 
-        observer = Observer(on_photo, on_step, console.notice, on_compile, on_taught)
-        result = train(settings, observer)
-    where = "held-out photos" if result.held_out else "the photo trained on"
+        observer = Observer(on_photo, on_step, console.notice, on_compile, on_teacher_output)
+        result = run_training(settings, observer)
+    measured_on = "held-out photos" if result.held_out else "the training photo"
     for scale, value in result.psnr.items():
-        console.stdout.print(f"×{scale}: {value:.2f} dB PSNR-Y on {where}")
+        console.stdout.print(f"×{scale}: {value:.2f} dB PSNR-Y on {measured_on}")
     if result.throughput is not None:
         console.stderr.print(str(result.throughput))
     console.stdout.print(f"Weights: {result.weights}", markup=False)

@@ -19,7 +19,10 @@ from ramedge.study.settings import SCALE, StudySettings
 from ramedge.study.stored import StoredRun, holds_study, stored_rows, stored_run
 from ramedge.system import describe_machine
 from ramedge.training.distributed import choose_device
-from ramedge.training.loop import CHECKPOINT_NAME, Observer, Progress, TrainingSettings, train
+from ramedge.training.loop import train
+from ramedge.training.progress import Observer, Progress
+from ramedge.training.run_files import CHECKPOINT_NAME
+from ramedge.training.settings import TrainingSettings
 from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 

@@ -17,7 +17,7 @@ from ramedge.files import file_digest
 from ramedge.network.config import ATTENTION_NAMES
 from ramedge.study.result import RESULT_NAME, Photos, Row, finite
 from ramedge.study.settings import SCALE, StudySettings
-from ramedge.training.loop import CHECKPOINT_NAME, LOG_NAME, WEIGHTS_NAME
+from ramedge.training.run_files import CHECKPOINT_NAME, LOG_NAME, WEIGHTS_NAME
 
 
 @dataclass(frozen=True, slots=True)

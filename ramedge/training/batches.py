@@ -1,4 +1,4 @@
-"""Where the patches of a step are cut: on the host in advance, or on the GPU itself."""
+"""Training batches: patches are cut on the host in advance, or on the GPU."""
 
 from __future__ import annotations
 
@@ -11,19 +11,13 @@ import torch
 from torch import Tensor
 
 from ramedge.training.patterns import Patterns
-from ramedge.training.photos import (
-    Batch,
-    Draw,
-    PatchSampler,
-    Photo,
-    Pixels,
-    prepare_ahead,
-)
+from ramedge.training.photos import Photo, Pixels
+from ramedge.training.sampler import Batch, Draw, PatchSampler, prepare_ahead
 
 DEVICE_SHARE = 0.5
-"""Share of a GPU's free memory that the photos may take; beyond it they stay on the host."""
+"""Share of a GPU's free memory that the photos may take; above it they stay on the host."""
 
-# Source row and column of pixel (i, j) of a turned patch of side n, as coefficients of
+# Source row and column of pixel (i, j) of a rotated patch of side n, as coefficients of
 # (i, j, n - 1), for 0 to 3 anticlockwise quarter turns.
 _ROW = ((1, 0, 0), (0, 1, 0), (-1, 0, 1), (0, -1, 1))
 _COLUMN = ((0, 1, 0), (-1, 0, 1), (0, -1, 1), (1, 0, 0))
@@ -36,14 +30,14 @@ class Patches:
     Attributes:
         low: `[B, 3, P, P]`.
         high: `[B, 3, s·P, s·P]`, the truth.
-        taught: as `high`, the teacher's outputs where they were computed before the training.
-        patterned: places in the batch of the patches that hold a synthetic pattern.
+        teacher_output: as `high`, where the teacher's outputs are cached.
+        patterned: indices of the patches in the batch that hold a synthetic pattern.
     """
 
     scale: int
     low: Tensor
     high: Tensor
-    taught: Tensor | None = None
+    teacher_output: Tensor | None = None
     patterned: tuple[int, ...] = ()
 
 
@@ -73,19 +67,24 @@ class Batches(ABC):
 
     @abstractmethod
     def _photos(self, first: int, last: int) -> Iterator[tuple[int, Patches]]:
-        """The batches before patterns are put into them."""
+        """The batches of photos, without patterns."""
 
 
 class HostBatches(Batches):
-    """Patches cut on the host by a thread, some steps in advance."""
+    """Patches cut on the host by a thread, a few steps in advance."""
 
     def _photos(self, first: int, last: int) -> Iterator[tuple[int, Patches]]:
         for batch in prepare_ahead(self.sampler.cut, first, last):
             yield batch.step, self._tensors(batch)
 
     def _tensors(self, batch: Batch) -> Patches:
-        taught = None if batch.taught is None else self._tensor(batch.taught)
-        return Patches(batch.scale, self._tensor(batch.low), self._tensor(batch.high), taught)
+        cached = batch.teacher_output
+        return Patches(
+            batch.scale,
+            self._tensor(batch.low),
+            self._tensor(batch.high),
+            None if cached is None else self._tensor(cached),
+        )
 
     def _tensor(self, pixels: Pixels) -> Tensor:
         tensor = torch.from_numpy(pixels)
@@ -97,7 +96,7 @@ class HostBatches(Batches):
 class DeviceBatches(Batches):
     """All photos on the device as bytes; a step's patches are gathered there.
 
-    The same patches as `HostBatches`, for steps so short that the host could not keep up.
+    The same patches as `HostBatches`, for steps too short for the host to keep up.
     """
 
     def __init__(
@@ -114,10 +113,10 @@ class DeviceBatches(Batches):
             scale: _Store([photo.low[scale] for photo in photos], device)
             for scale in sampler.scales
         }
-        self.taught = {
-            scale: _Store([photo.taught[scale] for photo in photos], device)
+        self.teacher_outputs = {
+            scale: _Store([photo.teacher_outputs[scale] for photo in photos], device)
             for scale in sampler.scales
-            if photos[0].taught
+            if photos[0].teacher_outputs
         }
         self.row = torch.tensor(_ROW, device=device)
         self.column = torch.tensor(_COLUMN, device=device)
@@ -136,7 +135,7 @@ class DeviceBatches(Batches):
         scale, patch = draw.scale, self.sampler.patch
 
         def gather(store: _Store, factor: int) -> Tensor:
-            rows, columns = self._places(turns, flip, patch * factor)
+            rows, columns = self._coordinates(turns, flip, patch * factor)
             pixels = store.gather(
                 photo, rows + (y * factor)[:, None, None], columns + (x * factor)[:, None, None]
             )
@@ -146,25 +145,25 @@ class DeviceBatches(Batches):
             scale,
             gather(self.low[scale], 1),
             gather(self.high, scale),
-            gather(self.taught[scale], scale) if self.taught else None,
+            gather(self.teacher_outputs[scale], scale) if self.teacher_outputs else None,
         )
 
-    def _places(self, turns: Tensor, flip: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Row and column in the untouched patch of each pixel of the turned and flipped one."""
+    def _coordinates(self, turns: Tensor, flip: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Row and column in the original patch of each pixel of the rotated and flipped one."""
         i = torch.arange(side, device=self.device)[None, :, None]
         plain = torch.arange(side, device=self.device)[None, None, :]
         j = torch.where(flip[:, None, None] > 0, side - 1 - plain, plain)
 
         def combine(table: Tensor) -> Tensor:
             a, b, c = table[turns].T[:, :, None, None]
-            place: Tensor = a * i + b * j + c * (side - 1)
-            return place
+            coordinate: Tensor = a * i + b * j + c * (side - 1)
+            return coordinate
 
         return combine(self.row), combine(self.column)
 
 
 class _Store:
-    """Images of different sizes, one after the other, as `[pixels, 3]` uint8 on the device."""
+    """Images of different sizes, concatenated as `[pixels, 3]` uint8 on the device."""
 
     def __init__(self, images: Sequence[Pixels], device: torch.device) -> None:
         sizes = [image.shape[0] * image.shape[1] for image in images]
@@ -205,7 +204,7 @@ def _fits(photos: Sequence[Photo], device: torch.device) -> bool:
     needed = sum(
         image.nbytes
         for photo in photos
-        for image in (photo.pixels, *photo.low.values(), *photo.taught.values())
+        for image in (photo.pixels, *photo.low.values(), *photo.teacher_outputs.values())
     )
     free, _ = torch.cuda.mem_get_info(device)
     return needed < DEVICE_SHARE * free

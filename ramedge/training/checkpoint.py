@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+"""Checkpoints: everything that a run needs to continue as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ramedge.files import atomic_path
 
 FORMAT_VERSION = 1
 _DIGESTS = {"start": "weights to start from", "photos": "photos", "teachers": "teachers"}
-"""Settings that are hashes: no user knows one by sight."""
+"""Settings that are hashes, which a message does not show."""
 _DAMAGED = (
     RuntimeError,
     KeyError,
@@ -36,12 +36,12 @@ class Checkpoint:
     """State after `step` steps.
 
     Attributes:
-        settings: what must not change when the run is resumed.
+        settings: those that must not change when the run is resumed.
         network: weights being trained.
         ema: their moving average, `None` where the recipe keeps none.
         optimizer: state of each optimizer part.
-        history: what was logged, see `ramedge.training.loop`.
-        losses: the last ones, of which the next log holds the mean.
+        history: see `ramedge.training.state.TrainingState`.
+        losses: of the last steps, see `ramedge.training.state.RunningLoss`.
     """
 
     settings: dict[str, Any]
@@ -53,12 +53,12 @@ class Checkpoint:
     losses: list[float]
 
     def difference(self, settings: dict[str, Any]) -> str | None:
-        """What these settings ask for otherwise than the run's own, in words; `None`: nothing."""
+        """The first difference between the run's settings and these, in words; `None` if equal."""
         return _difference(self.settings, settings)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint atomically: a crash at any moment leaves the one before.
+    """Write a checkpoint atomically: a crash at any moment leaves the previous one.
 
     Raises:
         OutputError: the file cannot be written.
@@ -75,10 +75,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         TrainingError: the file is damaged or was not written by `save_checkpoint`.
     """
     try:
-        _check_sums(path)
+        _verify_checksums(path)
         document = torch.load(path, map_location="cpu", weights_only=True)
         fields = {name: document[name] for name in _FIELDS}
-        return Checkpoint(**fields, losses=document.get("losses", []))  # none in former files
+        return Checkpoint(**fields, losses=document.get("losses", []))  # absent in old files
     except OSError as error:
         reason = error.strerror or str(error)
         raise TrainingError(f"Cannot read the checkpoint {path}: {reason}.") from None
@@ -89,17 +89,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
 
 
-def _check_sums(path: Path) -> None:
-    """Compare the sums that the file holds of its parts, which torch does not."""
+def _verify_checksums(path: Path) -> None:
+    """Verify the checksums in the file, which torch does not."""
     with zipfile.ZipFile(path) as archive:
         if archive.testzip() is not None:
             raise zipfile.BadZipFile
 
 
-def _difference(former: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    for name in former | wanted:
-        found, value = former.get(name), wanted.get(name)
-        if name == "teachers":  # the same under other names, or of a licence said otherwise
+def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> str | None:
+    for name in stored | wanted:
+        found, value = stored.get(name), wanted.get(name)
+        if name == "teachers":  # the same files under other names or licences
             found, value = ([each.get("sha256") for each in side or ()] for side in (found, value))
         if found == value:
             continue
@@ -109,11 +109,11 @@ def _difference(former: dict[str, Any], wanted: dict[str, Any]) -> str | None:
             return _difference(found, value)
         if name in _DIGESTS:
             return f"other {_DIGESTS[name]}"
-        return f"{name.replace('_', ' ')} {_said(found)}, not {_said(value)}"
+        return f"{name.replace('_', ' ')} {_text(found)}, not {_text(value)}"
     return None
 
 
-def _said(value: object) -> str:
-    if value is None or isinstance(value, dict):  # of what a run has or has not
+def _text(value: object) -> str:
+    if value is None or isinstance(value, dict):  # an optional part of the settings
         return "none" if value is None else "given"
     return (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value)

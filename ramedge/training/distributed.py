@@ -1,4 +1,4 @@
-"""Several processes started by torchrun, or just one."""
+"""The processes of a run: several started by torchrun, or one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from ramedge.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process among the processes of a run."""
+    """This process and its process group.
+
+    Attributes:
+        rank: of this process, from 0.
+        world: number of processes.
+        device: of this process.
+    """
 
     rank: int
     world: int
@@ -32,7 +38,7 @@ class Processes:
         return self.world > 1
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is set in any process, so that all decide alike."""
+        """Whether `flag` is set in any process, so that all processes decide the same."""
         if not self.several:
             return flag
         votes = torch.tensor(float(flag), device=self.device)
@@ -40,13 +46,13 @@ class Processes:
         return bool(votes.item())
 
     def barrier(self) -> None:
-        """Wait for the others."""
+        """Wait for the other processes."""
         if self.several:
             dist.barrier()
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device of a `--device` option: `auto` takes a GPU where there is one.
+    """The torch device of a `--device` option: `auto` is a GPU if there is one.
 
     Raises:
         UsageError: no such device on this machine.

@@ -1,4 +1,4 @@
-"""A run's folder: one run at a time, outside the photos, and tidy after a crash."""
+"""The folder of a run: locked by one run at a time, outside the photos, tidy after a crash."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ LOCK_NAME = ".lock"
 
 @contextlib.contextmanager
 def claim(folder: Path, files: Sequence[str]) -> Iterator[None]:
-    """Hold the folder of a run, made where it is missing, until the block ends.
+    """Create and lock the folder of a run until the block ends.
 
-    What a killed run left half-written of its `files` (patterns of names) is removed, and nothing
-    else: others may write there. A folder that is still empty at the end goes
-    again, and so do those above it that were made for it.
+    Partial files of a killed run are removed if they match `files` (patterns of names); all others
+    are kept. A folder that was created and is still empty at the end is removed, and so are its
+    parents that were created for it.
 
     Raises:
-        UsageError: a file stands in its place.
-        OutputError: it cannot be made or written to.
+        UsageError: there is a file of that name.
+        OutputError: it cannot be created or written to.
         TrainingError: another process trains in it.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: choose a folder with -o.")
     path = folder.absolute()
-    made = [each for each in (path, *path.parents) if not each.exists()]
+    created = [each for each in (path, *path.parents) if not each.exists()]
     lock = FileLock(path / LOCK_NAME)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def claim(folder: Path, files: Sequence[str]) -> Iterator[None]:
             f"Another training runs in {folder}: wait for it or choose another folder with -o."
         ) from None
     except OSError as error:
-        _remove_empty(made)
+        _remove_empty(created)
         reason = error.strerror or error
         raise OutputError(
             f"Cannot write to {folder}: {reason}. Choose another folder with -o."
@@ -53,18 +53,18 @@ def claim(folder: Path, files: Sequence[str]) -> Iterator[None]:
     finally:
         (path / LOCK_NAME).unlink(missing_ok=True)
         lock.release()
-        _remove_empty(made)
+        _remove_empty(created)
 
 
 def check_apart(data: Path, output: Path) -> None:
-    """Refuse a run's folder among the photos: its pictures would be taken for some of them.
+    """Refuse a run's folder inside the folder of photos: its pictures would be read as photos.
 
     Raises:
-        UsageError: the folder of the run is that of the photos or lies in it.
+        UsageError: the folder of the run is the folder of photos or inside it.
     """
     if output.resolve().is_relative_to(data.resolve()):
         raise UsageError(
-            f"{output} lies in the folder of photos, where a run's pictures would be taken for "
+            f"{output} lies in the folder of photos, where a run's pictures would be read as "
             "photos: choose another folder with -o."
         )
 

@@ -14,10 +14,10 @@ from ramedge.training.recipe import LossName
 CHARBONNIER_EPSILON = 1e-3
 """Lai et al., "Deep Laplacian Pyramid Networks" (CVPR 2017), Section 3.2."""
 PSNR_EPSILON = 1.0 / 255.0
-"""Keeps a patch that is all but right (48 dB) from outweighing the others."""
+"""Keeps a nearly perfect patch (48 dB) from outweighing the others."""
 FREQUENCY_WEIGHT = 0.1
-"""Weight of the spectrum's L1 beside the image's. With the orthonormal transform both have the
-same magnitude, so this is a tenth."""
+"""Weight of the spectrum's L1 relative to the image's. With the orthonormal transform both have the
+same magnitude, so the spectrum counts a tenth."""
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -26,15 +26,15 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error, which PSNR is the logarithm of: for a last stage."""
+    """Mean squared error, whose logarithm is PSNR: for a last stage."""
     return F.mse_loss(output, target)
 
 
 def psnr(output: Tensor, target: Tensor) -> Tensor:
-    """Mean over the patches of log(1 + MSE / ε²), ε a level of 8 bits: for a last stage.
+    """Mean over the patches of log(1 + MSE / ε²), ε one 8-bit level: for a last stage.
 
-    The mean PSNR of a set is that of its images' logarithms, so smooth images count as much as
-    detailed ones. Chen et al., "HINet" (CVPR Workshops 2021) train on it.
+    The mean PSNR of a set averages logarithms, so smooth images count as much as detailed ones.
+    Chen et al., "HINet" (CVPR Workshops 2021) train on it.
     """
     squares = (output.float() - target.float()).square().mean(dim=(1, 2, 3))
     return torch.log1p(squares / PSNR_EPSILON**2).mean()

@@ -1,4 +1,4 @@
-"""Whether a training can fit into memory at all, asked before it starts."""
+"""A lower bound of the memory of a training, checked before it starts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _GIB = 2**30
 
 
 def least_bytes(network: NetworkConfig, recipe: Recipe, world: int = 1) -> int:
-    """Bytes that a step takes at the very least, in one of `world` processes.
+    """Lower bound of the bytes of a step in one of `world` processes.
 
-    The blocks' weights, their gradients and the momentum in FP32; and what the backward pass needs
-    of the forward one, the inputs of the blocks' convolutions.
+    Counted are the blocks' weights, their gradients and the momentum in FP32, and the inputs of the
+    blocks' convolutions, which the backward pass needs.
     """
     convolutions = 2 * network.blocks
     weights = convolutions * 9 * network.channels**2 * 4 * 3
@@ -23,15 +23,15 @@ def least_bytes(network: NetworkConfig, recipe: Recipe, world: int = 1) -> int:
 
 
 def check_memory(network: NetworkConfig, recipe: Recipe, world: int = 1) -> None:
-    """Refuse what certainly does not fit into the host's memory.
+    """Refuse a training that certainly does not fit into the host's memory.
 
     Raises:
-        UsageError: a step takes more than is free.
+        UsageError: a step needs more than is free.
     """
     needed, free = least_bytes(network, recipe, world), available_bytes()
     if needed > free:
         raise UsageError(
-            f"{recipe.batch} patches of {recipe.patch}×{recipe.patch} through {network.name} take "
+            f"{recipe.batch} patches of {recipe.patch}×{recipe.patch} through {network.name} need "
             f"more than {needed / _GIB:.0f} GiB, and {free / _GIB:.0f} are free: "
             "lower --batch, --patch or --channels."
         )

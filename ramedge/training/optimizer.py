@@ -1,4 +1,4 @@
-"""Optimizers behind one small front: Adam alone, or Muon for the wide convolutions."""
+"""The optimizer of a recipe: Adam, or Muon for the wide convolutions and Adam for the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Approximately U·Vᵀ of the SVD U·S·Vᵀ, by quintic Newton-Schulz steps in FP32.
 
-    `[..., m, n]` → `[..., m, n]`: many small matrices at once take a seventh of the time.
+    `[..., m, n]` → `[..., m, n]`. A batch of small matrices takes a seventh of the time of single
+    ones.
 
     Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024).
     torch's own Muon iterates in bfloat16, which is 20 times slower on a CPU without it.
@@ -39,7 +40,7 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then orthogonalisation of each weight seen as a matrix `[out, in·kh·kw]`.
+    """Momentum, then orthogonalisation of each weight as a matrix `[out, in·kh·kw]`.
 
     `rms` is the root mean square of an update at learning rate 1. 0.2 is about Adam's own (Liu
     et al., "Muon is Scalable for LLM Training", arXiv 2502.16982, Eq. 4).
@@ -52,12 +53,12 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     matrix = self._direction(parameter, parameter.grad.float())
-                    alike[matrix.shape].append((parameter, matrix))
-            for shape, pairs in alike.items():
+                    by_shape[matrix.shape].append((parameter, matrix))
+            for shape, pairs in by_shape.items():
                 size = group["rms"] * math.sqrt(max(shape))
                 updates = orthogonalize(torch.stack([matrix for _, matrix in pairs]))
                 for (parameter, _), update in zip(pairs, updates, strict=True):
@@ -75,10 +76,11 @@ class Muon(torch.optim.Optimizer):
 
 
 class GradientLimit:
-    """Holds each parameter's gradient to `times` the average norm of its former ones.
+    """Adaptive gradient clipping: limits a gradient's norm to `times` its running average.
 
-    One patch that drives the network out of its range has a gradient a thousand times as long as
-    the others: it would fill Muon's momentum for hundreds of steps, and Adam's for thousands.
+    The average is kept for each parameter. One patch that drives the network out of its range has
+    a gradient norm a thousand times that of the others: it would dominate Muon's momentum for
+    hundreds of steps, and Adam's for thousands.
     """
 
     def __init__(self, parameters: list[nn.Parameter], times: float) -> None:
@@ -89,13 +91,13 @@ class GradientLimit:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Shorten what is too long, in place. The first gradient of a parameter sets its average.
+        """Clip in place. The first gradient of a parameter sets its average.
 
-        A head of a scale that had no turn has no gradient.
+        The tail of a scale that was not drawn has no gradient.
         """
-        having = [i for i, p in enumerate(self._parameters) if p.grad is not None]
-        gradients = [g for i in having if (g := self._parameters[i].grad) is not None]
-        index = torch.tensor(having, device=self.average.device)
+        present = [i for i, p in enumerate(self._parameters) if p.grad is not None]
+        gradients = [g for i in present if (g := self._parameters[i].grad) is not None]
+        index = torch.tensor(present, device=self.average.device)
         norms = torch.stack(torch._foreach_norm(gradients)).float()
         before = self.average[index]
         before = torch.where(before > 0, before, norms)
@@ -107,10 +109,10 @@ class GradientLimit:
 
 
 class Optimizer:
-    """One or two torch optimizers driven together.
+    """One or two torch optimizers with a common learning rate.
 
-    With the recipe's `muon`, the square-ish 3×3 convolutions (blocks, body, upsamplers) get
-    Muon, everything else Adam at the same learning rate.
+    With the recipe's `muon`, the wide 3×3 convolutions (blocks, body, upsamplers) are updated by
+    Muon, all other parameters by Adam.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
@@ -135,7 +137,7 @@ class Optimizer:
         )
 
     def step(self, learning_rate: float) -> None:
-        """Update all parameters from their gradients, then drop the gradients."""
+        """Update all parameters from their gradients, then clear the gradients."""
         if self._limit is not None:
             self._limit.apply()
         for part in self._parts:
@@ -145,14 +147,14 @@ class Optimizer:
             part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """State of each part, in order, and the gradients' average norms where they count."""
+        """State of each optimizer, in order, and of the gradient limit if there is one."""
         states = [part.state_dict() for part in self._parts]
         if self._limit is not None:
             states.append({"average": self._limit.average})
         return states
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         if self._limit is not None:
             *states, limit = states
             self._limit.average.copy_(limit["average"])
@@ -161,7 +163,7 @@ class Optimizer:
 
 
 def squeeze_weights(network: nn.Module) -> list[nn.Parameter]:
-    """Weights of the layers right behind the pooled statistic, one for each block."""
+    """Weights of the first layer after the variance pooling, one for each block."""
     layers = [module.fc1 for module in network.modules() if isinstance(module, Excitation)]
     return [parameter for layer in layers for parameter in layer.parameters() if parameter.ndim > 1]
 

@@ -1,9 +1,10 @@
-"""Patterns between the photos: checkers, stripes, dithering, which no folder of photos holds.
+"""Synthetic patterns in training patches: checkers, stripes, dithering, which photos lack.
 
-A network that never saw them answers a one-pixel checkerboard with values far outside the range,
-and through the pooled variance spoils the whole frame. So in a few patches of a batch a rectangle
-of the low resolution becomes a pattern, and of the high resolution its bicubic interpolation: what
-is asked there is no detail, only to stay sane.
+A network that was never trained on them answers a one-pixel checkerboard with values far outside
+the range, and through the pooled variance this changes the whole frame. So in a few patches of a
+batch a rectangle of the low-resolution patch becomes a pattern, and the same rectangle of the
+high-resolution patch its bicubic interpolation: the target holds no detail there, only values in
+range.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ Floats = NDArray[np.float32]
 
 _LARGEST_PERIOD = 4
 _STREAM = 1
-"""Apart from the patches' own random numbers, which stay what they were without patterns."""
+"""A random stream of its own, so that patterns do not change which patches are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """Puts patterns into batches; which and where depends on (seed, step) alone.
+    """Adds patterns to batches; they depend on (seed, step) alone.
 
     Attributes:
-        share: of the patches that get one, 0 to 1.
-        batch: patches of all processes together; this one holds every `world`-th from `rank` on.
+        share: share of the patches that get one, 0 to 1.
+        batch: patches of all processes; this process has every `world`-th, starting at `rank`.
     """
 
     share: float
@@ -40,25 +41,25 @@ class Patterns:
     world: int = 1
 
     def apply(self, step: int, low: Tensor, high: Tensor) -> list[int]:
-        """Change some patches of a step's batch in place; returns which, by their place in it.
+        """Change some patches of a batch in place; returns their indices.
 
         Args:
-            step: of the batch.
+            step: step of the batch.
             low: `[B, 3, P, P]` float32 in [0, 1].
-            high: `[B, 3, s·P, s·P]`, its high resolution.
+            high: `[B, 3, s·P, s·P]`, the same patches in high resolution.
         """
         rng = np.random.default_rng((self.seed, step, _STREAM))
         changed: list[int] = []
         for index in np.flatnonzero(rng.random(self.batch) < self.share):
-            own, place = index % self.world == self.rank, index // self.world
-            patch = np.random.default_rng((self.seed, step, _STREAM, int(index)))
+            own, local = index % self.world == self.rank, index // self.world
+            patch_rng = np.random.default_rng((self.seed, step, _STREAM, int(index)))
             if own:
-                _put(patch, low[place], high[place])
-                changed.append(int(place))
+                _add_pattern(patch_rng, low[local], high[local])
+                changed.append(int(local))
         return changed
 
 
-def _put(rng: np.random.Generator, low: Tensor, high: Tensor) -> None:
+def _add_pattern(rng: np.random.Generator, low: Tensor, high: Tensor) -> None:
     side, scale = low.shape[-1], high.shape[-1] // low.shape[-1]
     rows, columns = _span(rng, side), _span(rng, side)
     photo = low.cpu().numpy()
@@ -70,7 +71,7 @@ def _put(rng: np.random.Generator, low: Tensor, high: Tensor) -> None:
 
 
 def _span(rng: np.random.Generator, side: int) -> slice:
-    """The whole side half of the time, else a part of it."""
+    """With probability ½ the whole side, otherwise a part of it."""
     if rng.random() < 0.5:
         return slice(0, side)
     first, last = sorted(int(n) for n in rng.integers(0, side, size=2))
@@ -82,7 +83,7 @@ def _scaled(span: slice, scale: int) -> slice:
 
 
 def _periodic(rng: np.random.Generator, photo: Floats) -> Floats:
-    """Two colours in a repeated cell: half of the time checkers, stripes or plain, else any."""
+    """Two colours in a repeated cell: with probability ½ checkers, stripes or plain."""
     if rng.random() < 0.5:
         cell = np.array(_HARDEST[int(rng.integers(len(_HARDEST)))])
     else:
@@ -93,7 +94,7 @@ def _periodic(rng: np.random.Generator, photo: Floats) -> Floats:
 
 
 def _colors(rng: np.random.Generator) -> NDArray[np.float64]:
-    """`[2, 3]`: any two half of the time, else black and white or two that are saturated."""
+    """`[2, 3]`: with probability ½ random, otherwise black and white or two saturated colours."""
     kind = int(rng.integers(4))
     if kind < 2:
         return rng.random((2, 3))
@@ -113,7 +114,7 @@ def _dithered(rng: np.random.Generator, photo: Floats) -> Floats:
 
 
 _HARDEST = ([[0, 1], [1, 0]], [[0, 1]], [[0], [1]], [[0]])
-"""One-pixel checkers and stripes, which a random cell hardly ever is, and one plain colour."""
+"""One-pixel checkers and stripes, which random cells rarely give, and one plain colour."""
 
 _BAYER = (np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) + 0.5) / 16
 _KINDS: tuple[Callable[[np.random.Generator, Floats], Floats], ...] = (_periodic, _dithered)

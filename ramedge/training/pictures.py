@@ -1,4 +1,4 @@
-"""What a run looks like: curves, and held-out photos beside bicubic and the truth."""
+"""Pictures of a run: curves, and validation crops beside bicubic and the truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GAP = 4
 
 
 def write_curves(history: Sequence[Mapping[str, float]], scales: Sequence[int], path: Path) -> None:
-    """Loss and held-out PSNR-Y over the steps, as PNG.
+    """Plot loss and validation PSNR-Y over the steps, as PNG.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -34,7 +34,7 @@ def write_curves(history: Sequence[Mapping[str, float]], scales: Sequence[int], 
     for scale in scales:
         values = [entry[f"psnr_x{scale}"] for entry in history]
         right.plot(steps, values, marker=".", label=f"×{scale}: {values[-1]:.2f} dB")
-    right.set(xlabel="step", ylabel="PSNR-Y of held-out photos (dB)")
+    right.set(xlabel="step", ylabel="validation PSNR-Y (dB)")
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -43,7 +43,7 @@ def write_curves(history: Sequence[Mapping[str, float]], scales: Sequence[int], 
 
 
 def write_crops(rows: Sequence[tuple[Pixels, Pixels, Pixels]], path: Path) -> None:
-    """One row for each (LR, output, truth): bicubic, output and truth side by side, as PNG.
+    """Write one row for each (LR, output, truth): bicubic, output and truth side by side, as PNG.
 
     Raises:
         OutputError: the file cannot be written.

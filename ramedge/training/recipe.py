@@ -1,4 +1,4 @@
-"""What a training run does, as data: the paper's recipe and a faster one of ours."""
+"""Recipes, the hyperparameters of a training run: the paper's, and a faster one."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ class Recipe:
 
     Attributes:
         patch: side of a training patch, in low-resolution pixels.
-        batch: patches a step, over all processes together.
+        batch: patches per step, over all processes.
         learning_rate: the peak.
         schedule: `halving` halves every `halve_every` steps; `trapezoid` warms up for
-            `warmup` steps, stays, and falls linearly to zero over the last `decay_fraction`.
+            `warmup` steps, stays constant, and falls linearly to zero over the last
+            `decay_fraction` of the steps.
         loss: `l1` (the paper's), or one of `ramedge.training.losses`.
         muon_rms: root mean square of a Muon update at learning rate 1.
-        squeeze_init: factor on the initial weights of the layer behind the variance pooling.
+        squeeze_init: factor on the initial weights of the layer after the variance pooling.
         squeeze_rate: factor on the learning rate of that layer. Its inputs are variances of
             0–255 features, in the thousands: at the common rate a few steps saturate the
-            attention, and the loss jumps from then on.
-        gradient_limit: a parameter's gradient may be so many times as long as it was on average;
-            0 sets no limit.
-        ema: decay of the moving average of the weights that is evaluated and shipped;
-            0 keeps none.
+            attention, and the loss becomes unstable.
+        gradient_limit: adaptive clipping: largest norm of a parameter's gradient, as a multiple
+            of its running average; 0 sets no limit.
+        ema: decay of the exponential moving average of the weights, which is validated and
+            saved; 0 keeps none.
         patterns: share of the patches that get a synthetic pattern, see
             `ramedge.training.patterns`.
-        shares: how often each scale is drawn, beside the others; empty: all alike.
-        reduced: sizes, in (0, 1), that every training photo is drawn at besides its own.
-        candidates: random places that each patch is chosen from, the one with the most detail.
+        shares: relative frequency of each scale; empty draws them uniformly.
+        reduced: factors in (0, 1) by which training photos are reduced, besides full size.
+        candidates: random patches drawn for each that is kept, the one with the most detail.
         bf16: autocast to bfloat16 where the device computes in it.
-        compile: use torch.compile where it works.
+        compile: torch.compile where it works.
         channels_last: memory layout of weights and activations.
         collapse: compute the tail as the one convolution that it is (`ramedge.network.collapse`).
-        rim_every: with `collapse`, the pixels of the two outermost features count in one step of so
-            many. They are an eighth of a 64×64 patch, but a fiftieth of a picture, and cost a sixth
-            of a step.
+        rim_every: with `collapse`, the pixels of the two outermost features are in the loss of one
+            step in `rim_every`. They are an eighth of a 64×64 patch, but a fiftieth of an image,
+            and cost a sixth of a step.
 
     Raises:
         UsageError: a value outside its range.
@@ -78,26 +79,26 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if min(self.patch, self.batch, self.candidates, self.rim_every) < 1:
-            raise UsageError("Patch, batch size, candidates and steps of a rim must be at least 1.")
+            raise UsageError("Patch, batch size, candidates and rim_every must be at least 1.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError("The learning rate must be a positive number.")
         if min(self.muon_rms, self.squeeze_init, self.squeeze_rate) <= 0:
-            raise UsageError("The Muon size and the squeeze factors must be positive.")
+            raise UsageError("muon_rms and the squeeze factors must be positive.")
         if not 0.0 <= self.decay_fraction <= 1.0:
-            raise UsageError("The decay must take a share of the steps in [0, 1].")
+            raise UsageError("The decay must be a share of the steps in [0, 1].")
         if self.gradient_limit < 0:
-            raise UsageError("The limit of the gradients must not be negative.")
+            raise UsageError("The gradient limit must not be negative.")
         if not 0.0 <= self.ema < 1.0:
             raise UsageError("The EMA decay must lie in [0, 1).")
         if not all(math.isfinite(share) and share > 0 for share in self.shares):
             raise UsageError("The share of each scale must be a positive number.")
         if not all(0.0 < size < 1.0 for size in self.reduced):
-            raise UsageError("The sizes that photos are reduced to must lie between 0 and 1.")
+            raise UsageError("Reduced sizes must lie between 0 and 1.")
         if not 0.0 <= self.patterns <= 1.0:
             raise UsageError("The share of patterns must lie in [0, 1].")
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values that JSON gives back alike."""
+        """As plain values that survive JSON unchanged."""
         return {**asdict(self), "shares": list(self.shares), "reduced": list(self.reduced)}
 
     def learning_rate_at(self, step: int, steps: int) -> float:
@@ -109,12 +110,12 @@ class Recipe:
         return self.learning_rate * min(warm, (steps - step) / decay_steps, 1.0)
 
     def rim_at(self, step: int) -> bool:
-        """Whether the outermost pixels of the patches count in step `step` (from 0)."""
+        """Whether the outermost pixels of the patches are in the loss of step `step` (from 0)."""
         # Patches of four features have nothing inside the rim.
         return not self.collapse or self.patch <= 4 or step % self.rim_every == 0
 
     def ema_decay_at(self, step: int) -> float:
-        """EMA decay of step `step` (from 0): short memory first, so that the start is forgotten."""
+        """EMA decay of step `step` (from 0): small at first, so that the initial weights fade."""
         return min(self.ema, (1 + step) / (10 + step))
 
 
@@ -152,9 +153,8 @@ FAST = Recipe(
     collapse=True,
     rim_every=4,
 )
-"""Gets the most out of few steps: orthogonalised momentum (Muon) for the wide convolutions,
-a trapezoidal schedule whose end may be moved when a run is resumed, EMA; patches where the
-photos have most detail, and some patterns, which photos lack."""
+"""For short trainings: Muon for the wide convolutions, a trapezoidal schedule whose end may be
+moved when a run is resumed, EMA, patches with much detail, and some synthetic patterns."""
 
 RECIPES = MappingProxyType({"paper": PAPER, "fast": FAST})
 

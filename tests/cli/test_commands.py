@@ -75,7 +75,7 @@ def test_train_export_and_upscale_hang_together(
         (("--scales", "2,3", "--shares", "1,0"), "must be a positive number"),
         (("--reduced", "half"), "not a list of numbers such as 0.75,0.5"),
         (("--reduced", "0.5,1"), "must lie between 0 and 1"),
-        (("--decay", "0.5", "--recipe", "paper"), "belongs to fast"),
+        (("--decay", "0.5", "--recipe", "paper"), "needs --recipe fast"),
         (("--seed", "-5"), "The seed must lie between"),
         (("--seed", "99999999999999999999999"), "The seed must lie between"),
     ],

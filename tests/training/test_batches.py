@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ramedge.training.batches import DeviceBatches, HostBatches
-from ramedge.training.photos import PatchSampler, load_photos
+from ramedge.training.photos import load_photos
+from ramedge.training.sampler import PatchSampler
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

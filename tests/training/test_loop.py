@@ -16,12 +16,16 @@ from ramedge.errors import CancelledError, InputError, OutputError, TrainingErro
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights
-from ramedge.training import loop
 from ramedge.training.folder import LOCK_NAME
-from ramedge.training.loop import CHECKPOINT_NAME, Observer, TrainingSettings, train
+from ramedge.training.loop import train
 from ramedge.training.memory import least_bytes
-from ramedge.training.photos import PatchSampler, load_photos
+from ramedge.training.photos import load_photos
+from ramedge.training.progress import Observer
 from ramedge.training.recipe import FAST, PAPER
+from ramedge.training.run_files import CHECKPOINT_NAME
+from ramedge.training.sampler import PatchSampler
+from ramedge.training.settings import TrainingSettings
+from ramedge.training.step import TrainingStep
 
 SMALL = NetworkConfig(blocks=1, channels=16, reduction=4)
 QUICK = dataclasses.replace(FAST, patch=16, batch=2, compile=False, warmup=2, bf16=False)
@@ -71,7 +75,7 @@ def test_training_lowers_the_loss_and_stores_its_settings(settings: TrainingSett
     assert stored.training["step"] == 60
     log = json.loads((settings.output / "run.json").read_text())
     assert [entry["step"] for entry in log["history"]] == list(range(6, 61, 6))
-    assert 0 < log["throughput"]["flops"] < log["throughput"]["ceiling"]
+    assert 0 < log["throughput"]["flops"] < log["throughput"]["roofline"]
     assert {path.name for path in settings.output.iterdir()} == {
         "checkpoint.pt", "weights.safetensors", "run.json", "curves.png", "validation_x2.png",
     }  # fmt: skip
@@ -268,13 +272,13 @@ def test_nan_stops_the_run_and_writes_nothing_of_it(settings: TrainingSettings) 
 def test_nan_later_keeps_the_last_checkpoint(
     settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop._Run._train_step
+    real = TrainingStep.__call__
 
-    def poisoned(run, step, batch):
-        loss = real(run, step, batch)
+    def poisoned(training_step, step, batch):
+        loss = real(training_step, step, batch)
         return loss * float("nan") if step >= 6 else loss
 
-    monkeypatch.setattr(loop._Run, "_train_step", poisoned)
+    monkeypatch.setattr(TrainingStep, "__call__", poisoned)
     with pytest.raises(TrainingError, match=r"NaN or infinite .* --start-from \S*weights"):
         train(settings)
     assert torch.load(settings.output / CHECKPOINT_NAME, weights_only=True)["step"] == 4
@@ -290,7 +294,7 @@ def test_a_killed_process_loses_at_most_the_steps_since_the_checkpoint(
     command = [
         sys.executable, "-c",
         "import dataclasses, sys; from pathlib import Path\n"
-        "from ramedge.training.loop import *; from ramedge.training.recipe import FAST\n"
+        "from ramedge import TrainingSettings, train; from ramedge.training.recipe import FAST\n"
         "from ramedge.network.config import NetworkConfig\n"
         "train(TrainingSettings(data=Path(sys.argv[1]), output=Path(sys.argv[2]),\n"
         "  network=NetworkConfig(blocks=1, channels=16, reduction=4),\n"

@@ -8,13 +8,8 @@ from PIL import Image
 
 from ramedge.errors import InputError
 from ramedge.quality.photos import downscale, find_photos
-from ramedge.training.photos import (
-    PatchSampler,
-    Photo,
-    load_photos,
-    prepare_ahead,
-    validation_pairs,
-)
+from ramedge.training.photos import Photo, load_photos, validation_pairs
+from ramedge.training.sampler import PatchSampler, prepare_ahead
 
 
 def test_low_resolution_is_pillows_bicubic_of_the_cropped_photo(photo_folder: Path) -> None:

@@ -5,7 +5,9 @@ import json
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +37,12 @@ from ramedge.training.batches import (
     to_image,
 )
 from ramedge.training.distributed import Processes
-from ramedge.training.loop import Observer, TrainingSettings, _Run, train
-from ramedge.training.photos import PatchSampler, load_photos
+from ramedge.training.loop import train
+from ramedge.training.photos import load_photos
+from ramedge.training.progress import Observer
 from ramedge.training.recipe import FAST
+from ramedge.training.sampler import PatchSampler
+from ramedge.training.settings import TrainingSettings
 from ramedge.training.teachers import cache, check
 from ramedge.training.teachers.group import Teachers, load_teachers
 from ramedge.training.teachers.model import Teacher, load_teacher
@@ -144,17 +149,17 @@ def test_cached_outputs_are_the_teachers_in_8_bits(
     )
     sampler = PatchSampler(cached, (2,), patch=16, batch=4, seed=0)
     for _, batch in make_batches(sampler, CPU, channels_last=False).stream(0, 3):
-        difference = (teacher(batch.low, 2) - batch.taught)[..., 4:-4, 4:-4]
+        difference = (teacher(batch.low, 2) - batch.teacher_output)[..., 4:-4, 4:-4]
         assert difference.abs().max() < 0.51 / 255
 
 
-def test_patches_with_patterns_learn_from_the_truth_alone(settings: TrainingSettings) -> None:
-    settings.output.mkdir()
-    run = _Run(settings, Observer(), ALONE)
+def test_patches_with_patterns_learn_from_the_truth_alone(teacher_files: dict[int, Path]) -> None:
+    teachers = Teachers({2: load_teacher(teacher_files[2], CPU)})
     low, high = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
-    taught = run._teacher_output(Patches(2, low, high, patterned=(1,)))
-    assert torch.equal(taught[1], high[1])
-    assert not torch.allclose(taught[0], high[0], atol=0.1)
+    target = teachers.target(Patches(2, low, high, patterned=(1,)))
+    assert torch.equal(target[1], high[1])
+    assert torch.equal(target[0], teachers(low, 2)[0])
+    assert not torch.allclose(target[0], high[0], atol=0.1)
 
 
 @pytest.mark.parametrize("outputs", ["patch", "cached"])
@@ -284,9 +289,9 @@ def test_a_teacher_that_does_not_beat_bicubic_is_refused_before_the_training(
 
 def test_a_teacher_for_bgr_is_refused(teacher_files: dict[int, Path]) -> None:
     teacher = load_teacher(teacher_files[2], CPU)
-    check._check(teacher, 2, check.Trial(teacher=30.0, swapped=30.1, bicubic=29.0))
+    check.check_trial(teacher, 2, check.Trial(teacher=30.0, swapped=30.1, bicubic=29.0))
     with pytest.raises(UsageError, match="expects BGR"):
-        check._check(teacher, 2, check.Trial(teacher=30.0, swapped=31.0, bicubic=29.0))
+        check.check_trial(teacher, 2, check.Trial(teacher=30.0, swapped=31.0, bicubic=29.0))
 
 
 def test_the_trial_measures_as_numpy_does(photo_folder: Path, teacher_files: dict[int, Path]):
@@ -296,7 +301,7 @@ def test_the_trial_measures_as_numpy_does(photo_folder: Path, teacher_files: dic
     assert trial.teacher > trial.bicubic + 0.3
     errors = []
     for photo in photos:
-        low, high = check._centre(photo, 2)
+        low, high = check.centre_crop(photo, 2)
         assert low.shape[:2] == (96, 96)
         enlarged = Image.fromarray(low).resize((192, 192), Image.Resampling.BICUBIC)
         errors.append(((np.asarray(enlarged, float) - high) / 255) ** 2)
@@ -352,7 +357,7 @@ class TestCache:
     def test_tiles_cover_a_side_once(self, size: int, starts: list[int]) -> None:
         kept: list[int] = []
         for start in starts:
-            read, inner = cache._span(start, size)
+            read, inner = cache.tile_span(start, size)
             assert read.start >= 0
             assert read.stop <= size
             assert read.stop - read.start == min(size, cache.TILE + 2 * cache.OVERLAP)
@@ -383,28 +388,40 @@ class TestCache:
         with pytest.raises(KeyboardInterrupt):
             add(stop_after=3)
         assert len(calls) == 3
-        taught = add()
+        with_outputs = add()
         assert len(calls) == total
         assert seen[-1] == (total, total)
         add()
         assert len(calls) == total
-        for photo in taught:
+        for photo in with_outputs:
             for scale in (2, 3):
-                assert photo.taught[scale].shape == photo.high(scale).shape
-                assert not photo.taught[scale].flags.writeable
+                assert photo.teacher_outputs[scale].shape == photo.high(scale).shape
+                assert not photo.teacher_outputs[scale].flags.writeable
         assert not list((tmp_path / "cache").glob("*.partial"))
 
     def test_processes_share_the_work(
         self, teacher_files: dict[int, Path], photo_folder: Path, tmp_path: Path, monkeypatch
     ) -> None:
-        photos = load_photos(photo_folder, (2,), patch=16).training
+        photos = load_photos(photo_folder, (2,), patch=16, reduced=(0.5, 0.75)).training
         teachers = load_teachers(Distillation((teacher_files[2],)), (2,), CPU)
         calls = self.count(monkeypatch)
-        group = dataclasses.replace(ALONE, rank=1, world=2)
-        monkeypatch.setattr(Processes, "barrier", lambda self: None)
-        monkeypatch.setattr(cache, "_read", lambda path: path)
-        cache.add_outputs(photos, teachers, tmp_path, group, lambda done, total: None)
-        assert len(calls) == len(photos) // 2
+        both = threading.Barrier(2, timeout=60)
+        monkeypatch.setattr(Processes, "barrier", lambda self: both.wait())
+        shares: dict[int, int] = {}
+
+        def run(rank: int):
+            def count(done: int, total: int) -> None:
+                shares[rank] = total
+
+            group = Processes(rank=rank, world=2, device=CPU)
+            return cache.add_outputs(photos, teachers, tmp_path, group, count)
+
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            one, two = pool.map(run, (0, 1))
+        assert sum(shares.values()) == len(calls) == len(photos)
+        assert shares[1] == len(photos) // 2
+        for first, second in zip(one, two, strict=True):
+            assert np.array_equal(first.teacher_outputs[2], second.teacher_outputs[2])
 
     def test_other_input_has_outputs_of_its_own(
         self, teacher_files: dict[int, Path], small_weights: Path, tmp_path: Path
@@ -412,11 +429,11 @@ class TestCache:
         low = np.zeros((16, 16, 3), np.uint8)
         one, two = (load_teacher(path, CPU) for path in (teacher_files[2], small_weights))
         names = {
-            cache._path(tmp_path, low, one, 2),
-            cache._path(tmp_path, low, two, 2),
-            cache._path(tmp_path, low, one, 3),
-            cache._path(tmp_path, low.reshape(8, 32, 3), one, 2),
-            cache._path(tmp_path, low + 1, one, 2),
+            cache.output_path(tmp_path, low, one, 2),
+            cache.output_path(tmp_path, low, two, 2),
+            cache.output_path(tmp_path, low, one, 3),
+            cache.output_path(tmp_path, low.reshape(8, 32, 3), one, 2),
+            cache.output_path(tmp_path, low + 1, one, 2),
         }
         assert len(names) == 5
 
@@ -435,20 +452,20 @@ class TestCache:
     def test_a_damaged_output_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "x.npy").write_bytes(b"damaged")
         with pytest.raises(OutputError, match=r"x\.npy: delete it"):
-            cache._read(tmp_path / "x.npy")
+            cache.read_output(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("on_device", [False, True])
 def test_cached_outputs_are_cut_like_the_truth(photo_folder: Path, on_device: bool) -> None:
     """With the truth itself as the teacher's output, every patch has it twice."""
     photos = [
-        dataclasses.replace(photo, taught={scale: photo.high(scale) for scale in (2, 3)})
+        dataclasses.replace(photo, teacher_outputs={scale: photo.high(scale) for scale in (2, 3)})
         for photo in load_photos(photo_folder, (2, 3), patch=16).training
     ]
     sampler = PatchSampler(photos, (2, 3), patch=16, batch=6, seed=1)
     kind = DeviceBatches if on_device else HostBatches
     for _, batch in kind(sampler, CPU, channels_last=False).stream(0, 6):
-        assert torch.equal(batch.taught, batch.high)
+        assert torch.equal(batch.teacher_output, batch.high)
 
 
 def test_smfanet_plus_is_read_from_its_state(tmp_path: Path) -> None:
@@ -478,7 +495,7 @@ def test_smfanet_plus_has_the_published_quality(shared: Path) -> None:
     values = []
     for name in sorted((shared / "data" / "eval" / "Set5").glob("*.png")):
         low, high = downscale(Image.open(name).convert("RGB"), 4)
-        output = cache._bytes(teacher(image_of(low), 4)[0])
+        output = cache.to_pixels(teacher(image_of(low), 4)[0])
         values.append(psnr_y(output, np.asarray(high), 4))
     assert len(values) == 5
     assert sum(values) / 5 == pytest.approx(32.51, abs=0.01)
@@ -507,7 +524,7 @@ def test_what_is_no_state_dict_is_refused_and_never_run(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "teacher.pth"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"teacher\.pth is no state dict"):
+    with pytest.raises(WeightsError, match=r"teacher\.pth is not a state dict"):
         load_teacher(path, CPU)
     assert not Path("harm").exists()
 
@@ -613,10 +630,10 @@ def test_the_command_line(
     assert "need a --teacher" in alone.error
     teacher = ("--teacher", teacher_files[2])
     useless = ramedge(*options, *teacher, "--teacher-cache", tmp_path)
-    assert "belongs to --teacher-outputs cached" in useless.error
+    assert "needs --teacher-outputs cached" in useless.error
     cached = ("--teacher-outputs", "cached", "--teacher-cache", tmp_path / "cache")
     ended = ramedge(*options, *teacher, *cached, "--teacher-weight", 0.3)
     assert ended.code == 0, ended.err
-    assert "teacher's outputs: " in ended.err
+    assert "teacher outputs: " in ended.err
     recorded = load_weights(tmp_path / "run" / "weights.safetensors").training["distillation"]
     assert (recorded["weight"], recorded["outputs"]) == (0.3, "cached")

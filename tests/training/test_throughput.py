@@ -7,7 +7,7 @@ import torch
 
 from ramedge.network.config import NetworkConfig
 from ramedge.training.recipe import FAST, PAPER
-from ramedge.training.throughput import Throughput, measure_ceiling, step_flops
+from ramedge.training.throughput import Throughput, measure_roofline, step_flops
 
 
 def test_operations_are_those_of_the_convolutions() -> None:
@@ -45,9 +45,9 @@ def test_a_rim_that_seldom_counts_costs_less() -> None:
     assert whole - never > inner
 
 
-def test_share_is_of_the_ceiling() -> None:
-    ceiling = measure_ceiling(torch.device("cpu"), bf16=False)
-    assert ceiling > 1e8
-    line = str(Throughput(steps_per_second=2.0, flops=ceiling / 4, ceiling=ceiling))
+def test_share_is_of_the_roofline() -> None:
+    roofline = measure_roofline(torch.device("cpu"), bf16=False)
+    assert roofline > 1e8
+    line = str(Throughput(steps_per_second=2.0, flops=roofline / 4, roofline=roofline))
     assert "2.00 steps/s" in line
     assert "25%" in line

@@ -1,9 +1,9 @@
-"""Teachers' outputs on whole photos, computed once and kept on disk.
+"""Cache of the teachers' outputs on whole photos, computed once and kept on disk.
 
 One file for each low-resolution image and teacher: `.npy`, `[s·h, s·w, 3]` uint8, read by memory
-mapping. Its name is a hash of all that the output depends on, so other photos, sizes, scales or
-teachers never meet an old file, and an interrupted computation goes on where it stopped.
-8 bits are enough: what rounding changes is far below the teacher's distance from the truth.
+mapping. Its name is a hash of everything that the output depends on, so other photos, sizes,
+scales or teachers never read an old file, and an interrupted computation continues where it
+stopped. 8 bits are enough: the rounding is far below the teacher's own error.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ramedge.training.teachers.group import Teachers
 from ramedge.training.teachers.model import Teacher
 
 TILE = 128
-"""Side of a tile in low-resolution pixels, without what it overlaps its neighbours by."""
+"""Side of a tile in low-resolution pixels, without the overlap."""
 OVERLAP = 16
-"""Low-resolution pixels that a tile reads of each neighbour and whose output is thrown away."""
+"""Low-resolution pixels that a tile reads of each neighbour; their output is discarded."""
 _GIB = 2**30
 _FORMAT = f"1 {TILE} {OVERLAP}"
 
@@ -46,8 +46,8 @@ def add_outputs(
     Each process computes a share of them and waits for the others.
 
     Args:
-        photos: to train on, in order.
-        teachers: for each scale that the photos have a low resolution of.
+        photos: training photos.
+        teachers: one for each scale of the photos.
         folder: of the cache; made where it is missing.
         group: the processes of the run.
         on_output: called with (done, total) of this process's share.
@@ -57,7 +57,7 @@ def add_outputs(
     """
     scales = list(teachers.by_scale)
     work = [(photo.low[scale], scale) for photo in photos for scale in scales]
-    paths = [_path(folder, low, teachers.by_scale[scale], scale) for low, scale in work]
+    paths = [output_path(folder, low, teachers.by_scale[scale], scale) for low, scale in work]
     _check_space(
         folder,
         sum(
@@ -66,7 +66,7 @@ def add_outputs(
             if not path.exists()
         ),
     )
-    group.barrier()  # all have looked before one writes
+    group.barrier()  # every process has checked before one writes
     own = range(group.rank, len(work), group.world)
     for done, index in enumerate(own, start=1):
         low, scale = work[index]
@@ -76,7 +76,8 @@ def add_outputs(
     group.barrier()
     outputs = iter(paths)
     return [
-        replace(photo, taught={scale: _read(next(outputs)) for scale in scales}) for photo in photos
+        replace(photo, teacher_outputs={scale: read_output(next(outputs)) for scale in scales})
+        for photo in photos
     ]
 
 
@@ -97,19 +98,19 @@ def enlarge(teacher: Teacher, low: Pixels, scale: int, device: torch.device) -> 
     image = to_image(torch.from_numpy(np.array(low[None])), channels_last=False).to(device)
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
-            rows, kept_rows = _span(top, height)
-            columns, kept_columns = _span(left, width)
-            tile = _bytes(teacher(image[:, :, rows, columns].contiguous(), scale)[0])
+            rows, kept_rows = tile_span(top, height)
+            columns, kept_columns = tile_span(left, width)
+            tile = to_pixels(teacher(image[:, :, rows, columns].contiguous(), scale)[0])
             inner = tile[_scaled(kept_rows, scale), _scaled(kept_columns, scale)]
             bottom, right = top * scale + inner.shape[0], left * scale + inner.shape[1]
             output[top * scale : bottom, left * scale : right] = inner
     return output
 
 
-def _span(start: int, size: int) -> tuple[slice, slice]:
-    """What a tile reads of an image's side, and what is kept of it, counted from there.
+def tile_span(start: int, size: int) -> tuple[slice, slice]:
+    """Pixels that a tile reads along one side, and those it keeps, relative to the first read.
 
-    Tiles at the border read as many pixels as the others, where the image has them.
+    Tiles at the border read as many pixels as the others, if the image is large enough.
     """
     full, end = TILE + 2 * OVERLAP, min(size, start + TILE)
     last = min(size, max(end + OVERLAP, full))
@@ -121,13 +122,14 @@ def _scaled(span: slice, scale: int) -> slice:
     return slice(span.start * scale, span.stop * scale)
 
 
-def _bytes(image: Tensor) -> Pixels:
+def to_pixels(image: Tensor) -> Pixels:
+    """float32 `[3, H, W]` in [0, 1] → uint8 `[H, W, 3]`, rounded."""
     pixels: Pixels = image.mul(255.0).round().permute(1, 2, 0).byte().cpu().numpy()
     return pixels
 
 
-def _path(folder: Path, low: Pixels, teacher: Teacher, scale: int) -> Path:
-    """Named by teacher, scale, and the low resolution: its size and all pixels."""
+def output_path(folder: Path, low: Pixels, teacher: Teacher, scale: int) -> Path:
+    """File of an output: its name is a hash of teacher, scale, and size and pixels of the input."""
     digest = hashlib.sha256(f"{_FORMAT} {teacher.card.sha256} {scale} {low.shape}".encode())
     digest.update(low.tobytes())
     return folder / f"{digest.hexdigest()}.npy"
@@ -138,7 +140,12 @@ def _write(output: Pixels, path: Path) -> None:
         np.save(opened, output)
 
 
-def _read(path: Path) -> Pixels:
+def read_output(path: Path) -> Pixels:
+    """Map a cached output into memory.
+
+    Raises:
+        OutputError: the file is damaged.
+    """
     try:
         mapped: Pixels = np.asarray(np.load(path, mmap_mode="r"))
     except (OSError, ValueError, EOFError):

@@ -1,6 +1,6 @@
-"""Whether teachers do what they are taken for, asked on real photos before a training starts.
+"""A test of the teachers on real photos before a training starts.
 
-A file says its network's scale, but neither its range of values nor its order of colours.
+A weights file tells the scale of its network, but neither its value range nor its channel order.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ramedge.training.teachers.group import Teachers
 from ramedge.training.teachers.model import Teacher
 
 PHOTOS = 5
-"""Photos that a teacher is tried on."""
+"""Photos that a teacher is tested on."""
 CROP = 96
 """Largest side of the low-resolution crop of each, in pixels."""
 SWAPPED_GAIN = 0.25
-"""Gain by swapped colours, in dB, that a teacher is refused for. Networks for RGB were measured to
-lose 0.03 to 0.07 dB by it and one to gain 0.09: less than this cannot be told from chance."""
+"""Gain by swapped channels, in dB, above which a teacher is refused. Networks for RGB were measured
+to lose 0.03 to 0.07 dB, and one to gain 0.09: a smaller gain may be chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """PSNR in dB, of all colours and all crops together, against the truth.
+    """PSNR in dB against the truth, over all channels and all crops.
 
     Attributes:
         teacher: of the teacher.
-        swapped: of the teacher when it is given BGR and its output is read as BGR.
+        swapped: of the teacher with BGR input, its output read as BGR.
         bicubic: of Pillow's bicubic.
     """
 
@@ -49,18 +49,23 @@ def check_teachers(teachers: Teachers, photos: Sequence[Photo], device: torch.de
     """Refuse teachers that do not beat bicubic, or that do clearly better with BGR.
 
     Raises:
-        UsageError: in one line, which and why.
+        UsageError: which one and why.
     """
     for scale, teacher in teachers.by_scale.items():
-        _check(teacher, scale, try_teacher(teacher, photos, scale, device))
+        check_trial(teacher, scale, try_teacher(teacher, photos, scale, device))
 
 
-def _check(teacher: Teacher, scale: int, trial: Trial) -> None:
+def check_trial(teacher: Teacher, scale: int, trial: Trial) -> None:
+    """Refuse a teacher by what was measured of it.
+
+    Raises:
+        UsageError: it does not beat bicubic, or does clearly better with BGR.
+    """
     if trial.teacher <= trial.bicubic:
         raise UsageError(
             f"The teacher {teacher.path} does not beat bicubic at ×{scale}: {trial.teacher:.2f} "
             f"against {trial.bicubic:.2f} dB on these photos. It must take and give RGB in [0, 1] "
-            "and be trained for bicubic low resolution."
+            "and be trained for bicubic downscaling."
         )
     if trial.swapped > trial.teacher + SWAPPED_GAIN:
         raise UsageError(
@@ -72,7 +77,7 @@ def _check(teacher: Teacher, scale: int, trial: Trial) -> None:
 def try_teacher(
     teacher: Teacher, photos: Sequence[Photo], scale: int, device: torch.device
 ) -> Trial:
-    """Enlarge the centres of up to `PHOTOS` photos and measure them."""
+    """Upscale the centres of up to `PHOTOS` photos and measure them."""
 
     def upscale(low: Pixels) -> Tensor:
         image = to_image(torch.from_numpy(np.array(low[None])), channels_last=False)
@@ -84,7 +89,7 @@ def try_teacher(
         enlarged = Image.fromarray(low).resize(size, Image.Resampling.BICUBIC)
         return torch.from_numpy(np.asarray(enlarged, np.float32) / 255.0)
 
-    pairs = [_centre(photo, scale) for photo in photos[:PHOTOS]]
+    pairs = [centre_crop(photo, scale) for photo in photos[:PHOTOS]]
     return Trial(
         teacher=_psnr(upscale, pairs),
         swapped=_psnr(lambda low: upscale(low[..., ::-1]).flip(-1), pairs),
@@ -92,7 +97,8 @@ def try_teacher(
     )
 
 
-def _centre(photo: Photo, scale: int) -> tuple[Pixels, Pixels]:
+def centre_crop(photo: Photo, scale: int) -> tuple[Pixels, Pixels]:
+    """(LR, HR) of the centre, at most `CROP` low-resolution pixels a side."""
     low, high = photo.low[scale], photo.high(scale)
     y, x = (max(0, (side - CROP) // 2) for side in low.shape[:2])
     rows, columns = slice(y * scale, (y + CROP) * scale), slice(x * scale, (x + CROP) * scale)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ramedge.errors import UsageError
+from ramedge.training.batches import Patches
 from ramedge.training.teachers.model import Teacher, load_teacher
 from ramedge.training.teachers.settings import Distillation
 
 
 class Teachers:
-    """Teachers by scale, called as one."""
+    """One teacher for each scale."""
 
     def __init__(self, by_scale: dict[int, Teacher]) -> None:
         self.by_scale = by_scale
@@ -23,16 +24,29 @@ class Teachers:
         """Upscale with the teacher of `scale`; the contract is that of `Teacher`."""
         return self.by_scale[scale](low, scale)
 
+    def target(self, batch: Patches) -> Tensor:
+        """The output to learn from, as `batch.high`: cached, or computed now.
+
+        It is the truth where the patches hold a synthetic pattern: a teacher that was trained on
+        photos is no guide there.
+        """
+        output = batch.teacher_output
+        if output is None:
+            output = self(batch.low, batch.scale)
+        for index in batch.patterned:
+            output[index] = batch.high[index]
+        return output
+
     def _each(self) -> list[Teacher]:
         return list({id(teacher): teacher for teacher in self.by_scale.values()}.values())
 
     def compile(self) -> None:
-        """Compile those networks that are known to compile, for patches of one size."""
+        """Compile the networks that are known to compile, for patches of one size."""
         for teacher in self._each():
             teacher.compile()
 
     def as_list(self) -> list[dict[str, Any]]:
-        """What is recorded of each, see `TeacherCard`, in the order of the scales."""
+        """The card of each, see `TeacherCard`, in the order of the scales."""
         return [teacher.card.as_dict() for teacher in self._each()]
 
 
@@ -58,7 +72,7 @@ def load_teachers(
         for scale in used:
             if scale in by_scale:
                 raise UsageError(
-                    f"Both {by_scale[scale].path} and {path} are teachers for ×{scale}: name one."
+                    f"Both {by_scale[scale].path} and {path} are teachers for ×{scale}: give one."
                 )
             by_scale[scale] = teacher
     missing = [scale for scale in scales if scale not in by_scale]

@@ -27,7 +27,7 @@ from ramedge.training.teachers import smfanet
 
 Upscale = Callable[[Tensor], Tensor]
 _LICENSE_KEYS = ("license", "modelspec.license")
-"""Where safetensors files say their licence."""
+"""Metadata keys of the licence in safetensors files."""
 _WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
 """Keys under which training programs store a state dict."""
 _UNREADABLE = (
@@ -44,14 +44,14 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class TeacherCard:
-    """What is recorded of a teacher in checkpoints and weights.
+    """A teacher as recorded in checkpoints and weights.
 
     Attributes:
-        file: its name, without the folder.
+        file: name of its file, without the folder.
         sha256: of the file.
         architecture: name of the network.
-        scales: that it was made for.
-        license: `None` where neither the user nor the file says it.
+        scales: scales that it upscales by.
+        license: `None` where neither the user nor the file gives one.
     """
 
     file: str
@@ -61,7 +61,7 @@ class TeacherCard:
     license: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values that JSON gives back alike."""
+        """As plain values that survive JSON unchanged."""
         return {**asdict(self), "scales": list(self.scales)}
 
 
@@ -74,10 +74,10 @@ class Teacher:
         """Take one network for each scale of the card.
 
         Args:
-            card: what is recorded of it.
+            card: its record.
             path: its file, for messages.
             networks: by scale; each is called with `[N, 3, H, W]` in [0, 1].
-            compiles: whether torch.compile is known to take these networks.
+            compiles: whether torch.compile is known to work on these networks.
         """
         self.card = card
         self.path = path
@@ -95,7 +95,7 @@ class Teacher:
         """Upscale; see the module for the contract.
 
         Raises:
-            UsageError: the network gives an image of another shape than its scale says.
+            UsageError: the output has another shape than the scale implies.
         """
         with torch.autocast(low.device.type, enabled=False):
             output = self._networks[scale](low)
@@ -106,7 +106,7 @@ class Teacher:
                 f"The teacher {self.path} makes {tuple(output.shape)} where {wanted} is needed "
                 f"for ×{scale}: use another --teacher."
             )
-        # Some networks answer with an inference tensor, which a loss could not keep: a copy.
+        # Some networks return an inference tensor, which a loss cannot keep: copy it.
         return output.float().clamp(0.0, 1.0).clone()
 
 
@@ -117,12 +117,12 @@ def load_teacher(path: Path, device: torch.device, license_name: str | None = No
 
     Args:
         path: safetensors, or a pickled state dict (.pt, .pth, .ckpt).
-        device: to run on.
-        license_name: what the user says; else it is read from the metadata of the file.
+        device: device to run on.
+        license_name: given by the user; otherwise it is read from the metadata of the file.
 
     Raises:
-        WeightsError: no such file, or not one of those.
-        UsageError: the network does not turn RGB into larger RGB.
+        WeightsError: no such file, or none of those formats.
+        UsageError: the network does not upscale RGB to RGB.
         MissingExtraError: spandrel is needed and not installed.
         TrainingError: spandrel is installed but cannot be imported.
     """
@@ -181,10 +181,10 @@ def _by_spandrel(
     except ModuleNotFoundError as missing:
         name = missing.name or "spandrel"
         raise MissingExtraError(name, "distill", f"The teacher {path}") from None
-    except (ImportError, RuntimeError) as error:  # a torchvision of another torch, above all
+    except (ImportError, RuntimeError) as error:  # mostly a torchvision built for another torch
         raise TrainingError(
             f"spandrel, which the teacher {path} needs, cannot be imported: {error}. Install the "
-            f"torchvision that belongs to torch {torch.__version__}."
+            f"torchvision that matches torch {torch.__version__}."
         ) from None
     try:
         model = spandrel.ModelLoader(device).load_from_state_dict(dict(state))
@@ -198,8 +198,7 @@ def _by_spandrel(
         raise UsageError(f"{path} holds {name}, which does not upscale: use another --teacher.")
     if (model.input_channels, model.output_channels) != (3, 3):
         raise UsageError(
-            f"{path} holds {name} for {model.input_channels} colour channels: a --teacher turns "
-            "RGB into RGB."
+            f"{path} holds {name} for {model.input_channels} channels: a --teacher maps RGB to RGB."
         )
     if isinstance(model.model, nn.Module):
         model.eval()
@@ -207,7 +206,7 @@ def _by_spandrel(
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, without what training programs wrap round it."""
+    """The state dict in a file, without the wrappers of training programs."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -223,6 +222,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from None
     except (SafetensorError, *_UNREADABLE):
         raise WeightsError(
-            f"{path} is no state dict that can be read without running code from it: use another "
+            f"{path} is not a state dict that can be read without running code: use another "
             "--teacher."
         ) from None
