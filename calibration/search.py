@@ -134,7 +134,7 @@ def search(
         ExportError: the model cannot be quantized.
     """
     with tempfile.TemporaryDirectory() as folder:
-        trials = _Trials(model, frames, pictures, scale, Path(folder))
+        trials = Trials(model, frames, pictures, scale, Path(folder))
         progress = _Progress(trials, on_step)
         names = trials.names
         everything = {
@@ -211,7 +211,7 @@ def _largest(most: int, attempt: Callable[[int], bool]) -> int:
 class _Progress:
     """Counts the trials for whoever watches."""
 
-    def __init__(self, trials: _Trials, on_step: OnStep) -> None:
+    def __init__(self, trials: Trials, on_step: OnStep) -> None:
         count = len(trials.names)
         others = min(_SENSITIVE, count) * (len(METHODS) - 1)
         self._trials = trials
@@ -226,7 +226,7 @@ class _Progress:
         return loss
 
 
-class _Trials:
+class Trials:
     """Quantizes a model in some of its convolutions and measures what that costs."""
 
     def __init__(

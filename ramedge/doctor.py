@@ -39,7 +39,8 @@ _NEEDS: Mapping[str, str] = MappingProxyType(
 )
 """The package that most likely is at fault where a check fails."""
 _REQUIRED = frozenset({"Python", "Shipped models", *_NEEDS})
-_TEGRA = Path("/etc/nv_tegra_release")
+JETSON_RELEASE = Path("/etc/nv_tegra_release")
+"""Exists on a Jetson and names its L4T release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,7 @@ def _tensorrt(module: str, extra: str) -> Check:
     found = _import(module)
     if isinstance(found, str):
         remedy = _extra(extra)
-        if extra == "tensorrt" and _TEGRA.is_file():
+        if extra == "tensorrt" and JETSON_RELEASE.is_file():
             remedy = "sudo apt install python3-libnvinfer, python -m venv --system-site-packages"
         status: Status = "missing" if found == "" else "broken"
         return Check(name, status, found or "not installed", remedy)
@@ -302,7 +303,7 @@ def _cuda() -> Check:
 
 def _jetpack() -> Check:
     try:
-        release = _TEGRA.read_text(encoding="utf-8", errors="replace").splitlines()[0]
+        release = JETSON_RELEASE.read_text(encoding="utf-8", errors="replace").splitlines()[0]
     except (OSError, IndexError):
         return Check("Jetson", "missing", "this is no Jetson")
     return Check("Jetson", "ok", release.strip("# "))

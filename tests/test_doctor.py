@@ -124,7 +124,7 @@ def test_a_jetson_is_known_by_its_release_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = tmp_path / "nv_tegra_release"
-    monkeypatch.setattr(doctor, "_TEGRA", release)
+    monkeypatch.setattr(doctor, "JETSON_RELEASE", release)
     assert doctor._jetpack().status == "missing"
     release.write_text("# R36 (release), REVISION: 4.3, GCID: 1\n")
     assert doctor._jetpack().detail.startswith("R36 (release)")

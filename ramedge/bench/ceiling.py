@@ -9,8 +9,8 @@ import numpy as np
 
 from ramedge.runtimes.runtime import Runtime
 
-_SIDE = 2048
-_SIDE_CUDA = 8192
+SIDE = 2048
+SIDE_CUDA = 8192
 _REPEATS = 5
 
 
@@ -21,9 +21,9 @@ def measure_ceiling(runtime: Runtime) -> float | None:
     network's are. `None` for a runtime that has no such measurement.
     """
     if runtime.name == "openvino":
-        return _best(_openvino_product(runtime.precision, runtime.device), _SIDE)
+        return _best(_openvino_product(runtime.precision, runtime.device), SIDE)
     if runtime.name == "torch":
-        side = _SIDE_CUDA if runtime.device.startswith("cuda") else _SIDE
+        side = SIDE_CUDA if runtime.device.startswith("cuda") else SIDE
         return _best(_torch_product(side, runtime.precision, runtime.device), side)
     return None
 
@@ -59,8 +59,8 @@ def _openvino_product(precision: str, device: str) -> Callable[[], object]:
     from ramedge.runtimes.openvino.session import shared_core
 
     generator = np.random.default_rng(0)
-    values = generator.uniform(-1.0, 1.0, (2, _SIDE, _SIDE)).astype(np.float32)
-    left = ops.parameter([_SIDE, _SIDE], np.float32)
+    values = generator.uniform(-1.0, 1.0, (2, SIDE, SIDE)).astype(np.float32)
+    left = ops.parameter([SIDE, SIDE], np.float32)
     right = ops.constant(values[1])
     if precision.startswith("int8"):
         product = ops.matmul(_eight_bits(left), _eight_bits(right), False, False)

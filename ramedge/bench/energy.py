@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-_POWERCAP = Path("/sys/class/powercap")
-_INA3221 = Path("/sys/bus/i2c/drivers/ina3221")
+POWERCAP = Path("/sys/class/powercap")
+INA3221 = Path("/sys/bus/i2c/drivers/ina3221")
 _BOARD_RAILS = frozenset({"VDD_IN", "POM_5V_IN", "SYS_VIN_5V0"})
 """Names of the rail that feeds a whole Jetson; the others are parts of it."""
 _SAMPLE_SECONDS = 0.02
@@ -35,9 +35,14 @@ class Meter(Protocol):
         """End what samples in the background; counting is over."""
 
 
-def find_meters() -> list[Meter]:
-    """What counts energy here; several where a GPU and a CPU do, none on most virtual machines."""
-    found = (rapl_meter(_POWERCAP), nvml_meter(), jetson_meter(_INA3221))
+def find_meters(powercap: Path = POWERCAP, ina3221: Path = INA3221) -> list[Meter]:
+    """The energy meters of this machine: of CPU and GPU; none on most virtual machines.
+
+    Args:
+        powercap: folder of the RAPL counters in sysfs.
+        ina3221: folder of a Jetson's power monitors in sysfs.
+    """
+    found = (rapl_meter(powercap), nvml_meter(), jetson_meter(ina3221))
     return [meter for meter in found if meter is not None]
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 MAPPED_PIXELS: Final = 16_000_000
 """Pictures of so many pixels are mapped: 48 MB as 8-bit RGB."""
 
-_PART_PIXELS: Final = 4_000_000
+PART_PIXELS: Final = 4_000_000
+"""Pixels that are decoded at a time."""
 _OLD_JPEG: Final = 6
 _TILE_WIDTH: Final = 322
 # What says how a strip is to be decoded; every other tag is about the whole picture.
@@ -116,7 +117,7 @@ class _Strips:
 
     def as_files(self, stream: BinaryIO) -> Iterator[bytes]:
         """Some strips at a time, each time as a TIFF file of its own."""
-        each = max(1, _PART_PIXELS // (self.rows * self.tags[Base.ImageWidth]))
+        each = max(1, PART_PIXELS // (self.rows * self.tags[Base.ImageWidth]))
         for first in range(0, len(self.offsets), each):
             part = slice(first, first + each)
             strips = []

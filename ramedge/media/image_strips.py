@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from ramedge.media.frames import Pixels
     from ramedge.media.images import ImageMetadata
 
-_STRIP_BYTES: Final = 1 << 20
-_BIG_TIFF_BYTES: Final = 4_000_000_000  # classic TIFF offsets have 32 bits
+STRIP_BYTES: Final = 1 << 20
+"""Bytes of one strip of a TIFF, or one chunk of a PNG, before compression."""
+BIG_TIFF_BYTES: Final = 4_000_000_000  # classic TIFF offsets have 32 bits
 _TIFF_HEADER: Final = b"II\x2a\x00\x08\x00\x00\x00"
 _BIG_TIFF_HEADER: Final = b"II\x2b\x00\x08\x00\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00"
 _PNG_COLOR: Final = {1: 0, 2: 4, 3: 2, 4: 6}  # channels: grey, grey and alpha, RGB, RGBA
@@ -58,7 +59,7 @@ def encode_tiff(
 
     `strips` are `[rows, W, channels]` from top to bottom, of any heights. `target` can seek.
     """
-    rows = max(1, _STRIP_BYTES // layout.row_bytes)
+    rows = max(1, STRIP_BYTES // layout.row_bytes)
     count = -(-layout.height // rows)
     # The directory comes first with sizes to be filled in: it is as long with the true ones.
     target.write(_tiff_directory(layout, metadata, rows, [0] * count))
@@ -83,7 +84,7 @@ def encode_png(
     target.writelines(_png_description(layout, metadata))
     deflate = zlib.compressobj()
     above = np.zeros((1, layout.row_bytes), np.uint8)
-    for strip in _of_rows(strips, max(1, _STRIP_BYTES // layout.row_bytes)):
+    for strip in _of_rows(strips, max(1, STRIP_BYTES // layout.row_bytes)):
         lines = strip.astype(f">u{layout.bits // 8}", order="C", copy=False)
         samples = lines.view(np.uint8).reshape(len(strip), layout.row_bytes)
         filtered = _paeth(np.concatenate([above, samples]), layout.row_bytes // layout.width)
@@ -120,7 +121,7 @@ def _of_rows(strips: Iterable[Pixels], rows: int) -> Iterator[Pixels]:
 
 def _tiff_directory(layout: Layout, metadata: ImageMetadata, rows: int, sizes: list[int]) -> bytes:
     """Header and directory, written by Pillow."""
-    big = layout.height * layout.row_bytes >= _BIG_TIFF_BYTES
+    big = layout.height * layout.row_bytes >= BIG_TIFF_BYTES
     tags = ImageFileDirectory_v2(_BIG_TIFF_HEADER if big else _TIFF_HEADER)
     exif = Image.Exif()
     exif.load(metadata.exif or b"")

@@ -43,10 +43,8 @@ def test_no_counter_is_no_meter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (zone / "energy_uj").unlink()
     (zone / "energy_uj").mkdir()  # reading fails as without the permission, for root as well
     assert rapl_meter(tmp_path) is None
-    monkeypatch.setattr(energy, "_POWERCAP", tmp_path)
-    monkeypatch.setattr(energy, "_INA3221", tmp_path)
     monkeypatch.setattr(energy, "nvml_meter", lambda: None)
-    assert find_meters() == []
+    assert find_meters(powercap=tmp_path, ina3221=tmp_path) == []
 
 
 def test_a_jetson_s_board_rail_is_integrated(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_the_limit_is_the_busiest_stage() -> None:
 def test_a_ceiling_is_measured_in_the_runtime(
     monkeypatch: pytest.MonkeyPatch, name: str, precision: str
 ) -> None:
-    monkeypatch.setattr(ceiling, "_SIDE", 64)
+    monkeypatch.setattr(ceiling, "SIDE", 64)
     device = "CPU" if name == "openvino" else "cpu"
     found = measure_ceiling(SimpleNamespace(name=name, precision=precision, device=device))
     assert found is not None

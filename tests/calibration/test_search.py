@@ -12,7 +12,7 @@ from ramedge.calibration import search as search_module
 from ramedge.calibration.frames import CalibrationFrame
 from ramedge.calibration.quantize import dense_convolutions, multiply_adds
 from ramedge.calibration.ranges import METHODS
-from ramedge.calibration.search import NOTHING, WIDE, _Trials, search
+from ramedge.calibration.search import NOTHING, WIDE, Trials, search
 from ramedge.export.onnx import export_onnx
 from ramedge.network.collapse import collapse
 from ramedge.network.config import NetworkConfig
@@ -112,15 +112,15 @@ def test_the_least_sensitive_go_together_as_many_as_the_budget_bears(
     names = dense_convolutions(onnx.load(plain))
     costs = dict(zip(names, [0.5, 0.0, 7.0, 1.0, 6.0, 2.0, 0.5], strict=True))
 
-    def loss(self: _Trials, headroom: dict[str, float]) -> Loss:
+    def loss(self: Trials, headroom: dict[str, float]) -> Loss:
         total = sum(costs[name] + (1e-3 if headroom[name] == 1.6 else 0.0) for name in headroom)
         return Loss(total, total)
 
     monkeypatch.setattr(
-        _Trials, "headroom", lambda _self, _name, method: 1.5 if method == "mse" else 1.6
+        Trials, "headroom", lambda _self, _name, method: 1.5 if method == "mse" else 1.6
     )
-    monkeypatch.setattr(_Trials, "loss", loss)
-    monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
+    monkeypatch.setattr(Trials, "loss", loss)
+    monkeypatch.setattr(Trials, "milliseconds", lambda _self: 1.0)
     monkeypatch.setattr(search_module, "multiply_adds", lambda _model, of: dict.fromkeys(of, 1))
     result = search(plain, frames, pictures(frames), 2, Budget(budget, 50))
     order = sorted(names[1:-1], key=costs.__getitem__)
@@ -154,9 +154,9 @@ def test_loss_is_weighed_against_the_work_saved(
     costs = dict.fromkeys(names, of_the_others[0]) | {names[3]: cost}
     amounts = dict.fromkeys(names, of_the_others[1]) | {names[3]: work}
     monkeypatch.setattr(
-        _Trials, "loss", lambda _self, headroom: Loss(sum(costs[n] for n in headroom), 0.0)
+        Trials, "loss", lambda _self, headroom: Loss(sum(costs[n] for n in headroom), 0.0)
     )
-    monkeypatch.setattr(_Trials, "milliseconds", lambda _self: 1.0)
+    monkeypatch.setattr(Trials, "milliseconds", lambda _self: 1.0)
     monkeypatch.setattr(search_module, "multiply_adds", lambda _model, _of: amounts)
     result = search(plain, frames, pictures(frames), 2, Budget(2.5, 50))
     quantized = {found.name for found in result.alone if found.quantized}

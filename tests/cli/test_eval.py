@@ -137,7 +137,9 @@ def test_nothing_but_bad_images(ramedge, sets: list[Path], tmp_path: Path) -> No
 
 
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ramedge.cli.eval._measure", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr(
+        "ramedge.cli.eval.evaluate_sets", lambda *_, **__: pytest.fail("it has begun")
+    )
 
 
 def test_a_scale_without_weights_is_said_before_any_work(

@@ -19,7 +19,7 @@ def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every image counts as large."""
     monkeypatch.setattr(upscale_module, "STREAMED_PIXELS", 1)
     monkeypatch.setattr(images, "MAPPED_PIXELS", 1)
-    monkeypatch.setattr(image_mapping, "_PART_PIXELS", 1000)
+    monkeypatch.setattr(image_mapping, "PART_PIXELS", 1000)
 
 
 def make(kind: str, photo: np.ndarray) -> tuple[Image.Image, str]:

@@ -29,7 +29,7 @@ KINDS = {
 @pytest.fixture
 def mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAPPED_PIXELS", 1)
-    monkeypatch.setattr(image_mapping, "_PART_PIXELS", 500)
+    monkeypatch.setattr(image_mapping, "PART_PIXELS", 500)
 
 
 def check(path: Path, monkeypatch: pytest.MonkeyPatch) -> Picture:

@@ -63,7 +63,7 @@ def test_strips_of_any_heights_are_the_picture(
     suffix: str,
     strip_bytes: int,
 ) -> None:
-    monkeypatch.setattr(image_strips, "_STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(image_strips, "STRIP_BYTES", strip_bytes)
     picture = random_picture(sum(heights), width, grey, alpha, deep, ImageMetadata())
     path = tmp_path / f"x{suffix}"
     notes = write_strips(cut(picture, heights), sum(heights), path)
@@ -106,8 +106,8 @@ def test_profile_exif_dpi_and_text_are_kept(tmp_path: Path, suffix: str, deep: b
 
 
 def test_big_tiff_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_strips, "_BIG_TIFF_BYTES", 0)
-    monkeypatch.setattr(image_strips, "_STRIP_BYTES", 50)
+    monkeypatch.setattr(image_strips, "BIG_TIFF_BYTES", 0)
+    monkeypatch.setattr(image_strips, "STRIP_BYTES", 50)
     picture = random_picture(20, 9, False, False, True, ImageMetadata())
     write_strips(cut(picture, [7, 13]), 20, tmp_path / "x.tif")
     with tifffile.TiffFile(tmp_path / "x.tif") as opened:

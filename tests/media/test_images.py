@@ -250,8 +250,8 @@ def test_reads_16_bit_of_ffmpeg(
 
 
 def test_big_tiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_strips, "_BIG_TIFF_BYTES", 0)
-    monkeypatch.setattr(image_strips, "_STRIP_BYTES", 200)
+    monkeypatch.setattr(image_strips, "BIG_TIFF_BYTES", 0)
+    monkeypatch.setattr(image_strips, "STRIP_BYTES", 200)
     picture = picture_of(np.uint16, False, True, (30, 20))
     write_image(picture, tmp_path / "x.tif")
     assert (tmp_path / "x.tif").read_bytes()[:4] == b"II\x2b\0"
