@@ -10,6 +10,7 @@ import numpy as np
 from ramedge.runtimes.runtime import Runtime
 
 SIDE = 2048
+"""Side of the matrices on a CPU."""
 SIDE_CUDA = 8192
 _REPEATS = 5
 
