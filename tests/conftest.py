@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from bench_fixtures import pictures, result, row  # noqa: F401  # fixtures
+from external_data import FOLDER, external
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
+from traced_graphs import trace_once
 
 from ramedge.cli.entry import main
 from ramedge.network.config import NetworkConfig
@@ -25,7 +28,23 @@ if TYPE_CHECKING:
 settings.register_profile("ramedge", deadline=None, max_examples=60)
 settings.load_profile("ramedge")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+@pytest.fixture(scope="session")
+def graph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where traced graphs are kept, the same for all workers of xdist."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traced_graphs"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once(graph_folder: Path) -> None:
+    """From the first fixture of a test module on."""
+    trace_once(graph_folder)
+
+
+@pytest.fixture(autouse=True)
+def _traced_once_when_imported_late(graph_folder: Path) -> None:
+    trace_once(graph_folder)
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +101,21 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shared() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip(f"no evaluation data: {SHARED} is absent")
-    return SHARED
+    """The folder of the external data, with its benchmark sets."""
+    external("data/eval")
+    return FOLDER
+
+
+@pytest.fixture
+def benchmark_sets() -> Path:
+    """The folder that holds Set5, Set14 and BSD100."""
+    return external("data/eval")
+
+
+@pytest.fixture
+def paper_text() -> str:
+    """The paper as plain text."""
+    return external("paper/ram_1811.12043.txt").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -180,8 +180,8 @@ def test_a_constant_picture_is_refused(photos: Path) -> None:
         collect_frames(settings(photos, frames=12))
 
 
-def test_a_benchmark_image_is_refused_in_any_file(photos: Path, shared: Path) -> None:
-    with Image.open(shared / "data" / "eval" / "Set5" / "bird.png") as opened:
+def test_a_benchmark_image_is_refused_in_any_file(photos: Path, benchmark_sets: Path) -> None:
+    with Image.open(benchmark_sets / "Set5" / "bird.png") as opened:
         image = opened.convert("RGB")
     assert benchmark_name(np.asarray(image)) == "Set5/bird.png"
     image.save(photos / "05.png", compress_level=1)

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from external_data import external
 
 from ramedge.errors import InputError, OutputError, UsageError
 from ramedge.files import partial_path
@@ -18,15 +19,8 @@ from ramedge.media.video import EncodingSettings, VideoReader, VideoWriter, outp
 
 pytestmark = pytest.mark.base
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "video"
 FAST = EncodingSettings(options=(("preset", "ultrafast"),))
 VFR_PTS = [0, 3000, 6000, 7001, 12000, 15000, 15500, 21000, 24000, 30000]
-
-
-def shared(name: str) -> Path:
-    if not (SHARED / name).is_file():
-        pytest.skip(f"{SHARED / name} is not here: real clips are not part of the project")
-    return SHARED / name
 
 
 def synthesize(  # noqa: PLR0915
@@ -562,7 +556,7 @@ def test_output_suffix_keeps_what_can_be_written() -> None:
 
 @pytest.mark.parametrize("name", ["flower.mp4", "vfr.mp4"])
 def test_real_clip_keeps_every_time_and_every_sound_packet(tmp_path: Path, name: str) -> None:
-    source = shared(name)
+    source = external(f"data/video/{name}")
     upscale(source, tmp_path / "out.mp4", scale=1)
     assert video_times(tmp_path / "out.mp4") == video_times(source)
     assert packets(tmp_path / "out.mp4")[1] == packets(source)[1]
@@ -574,7 +568,7 @@ def test_real_clip_keeps_every_time_and_every_sound_packet(tmp_path: Path, name:
      "rotated90.mov", "bikes.mp4"],
 )  # fmt: skip
 def test_real_clip_has_its_streams_and_shape(tmp_path: Path, name: str) -> None:
-    source = shared(name)
+    source = external(f"data/video/{name}")
     output = tmp_path / f"out{output_suffix(source)}"
     upscale(source, output, frames=8)
     with av.open(str(source)) as old, av.open(str(output)) as new:

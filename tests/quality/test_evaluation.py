@@ -33,9 +33,9 @@ class Bicubic(Upscaler):
 
 
 @pytest.mark.parametrize("name", PUBLISHED_BICUBIC)
-def test_bicubic_reproduces_the_published_figures(shared: Path, name: str) -> None:
+def test_bicubic_reproduces_the_published_figures(benchmark_sets: Path, name: str) -> None:
     with Bicubic() as upscaler:
-        result = evaluate(shared / "data" / "eval" / name, upscaler)
+        result = evaluate(benchmark_sets / name, upscaler)
     assert result.mean.bicubic_psnr == pytest.approx(PUBLISHED_BICUBIC[name], abs=0.03)
     assert result.mean.psnr == pytest.approx(result.mean.bicubic_psnr, abs=1e-9)
 

@@ -26,10 +26,9 @@ def test_the_papers_network_is_the_default_one() -> None:
     assert NetworkConfig().name == NETWORK
 
 
-def test_published_figures_are_in_the_paper(shared: Path) -> None:
+def test_published_figures_are_in_the_paper(paper_text: str) -> None:
     """Each row of Table 4 as it stands in the paper's text, one for each scale in order."""
-    text = (shared / "paper" / "ram_1811.12043.txt").read_text(encoding="utf-8")
-    rows = re.findall(r"^\s*SRRAM\t([\d,]+)K\t(.*)$", text, re.MULTILINE)
+    rows = re.findall(r"^\s*SRRAM\t([\d,]+)K\t(.*)$", paper_text, re.MULTILINE)
     light = [row for count, row in rows if count in {"942", "1,127", "1,090"}]
     assert len(light) == 3
     for scale, row in zip((2, 3, 4), light, strict=True):

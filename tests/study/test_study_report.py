@@ -87,9 +87,8 @@ def test_rows_survive_json(study: Study) -> None:
     assert tuple(Row.from_dict(row) for row in document["rows"]) == study.rows
 
 
-def test_the_figures_are_the_papers(shared: Path) -> None:
-    text = (shared / "paper" / "ram_1811.12043.txt").read_text(encoding="utf-8")
-    table_2 = text[text.index("# params.") : text.index("Table 2: Performance")]
+def test_the_figures_are_the_papers(paper_text: str) -> None:
+    table_2 = paper_text[paper_text.index("# params.") : paper_text.index("Table 2: Performance")]
     printed = {
         line.split("\t")[0]: line.split("\t")[1:] for line in table_2.splitlines() if "\t" in line
     }

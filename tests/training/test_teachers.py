@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from external_data import external
 from PIL import Image
 from safetensors.torch import save_file
 from small_networks import make_network, sharpening_network
@@ -486,14 +487,12 @@ def test_smfanet_plus_is_read_from_its_state(tmp_path: Path) -> None:
         load_teacher(path, CPU)
 
 
-def test_smfanet_plus_has_the_published_quality(shared: Path) -> None:
+def test_smfanet_plus_has_the_published_quality(benchmark_sets: Path) -> None:
     """Its paper: 32.51 dB on Set5 ×4."""
-    path = shared / "data" / "teachers" / "SMFANet_plus_DF2K_100w_x4SR.pth"
-    if not path.exists():
-        pytest.skip("no weights of teachers")
+    path = external("data/teachers/SMFANet_plus_DF2K_100w_x4SR.pth")
     teacher = load_teacher(path, CPU)
     values = []
-    for name in sorted((shared / "data" / "eval" / "Set5").glob("*.png")):
+    for name in sorted((benchmark_sets / "Set5").glob("*.png")):
         low, high = downscale(Image.open(name).convert("RGB"), 4)
         output = cache.to_pixels(teacher(image_of(low), 4)[0])
         values.append(psnr_y(output, np.asarray(high), 4))
