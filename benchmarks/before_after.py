@@ -1,6 +1,6 @@
 """Makes the picture of the README: a photo enlarged by bicubic, and by ramedge.
 
-python benchmarks/before_after.py docs/before_after.png
+python benchmarks/before_after.py docs/guide/before_after.png
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Does a short training gain by the answers of the larger R64C64 (docs/training.md)?
+"""Does a short training gain by the answers of the larger R64C64 (docs/research/training_log.md)?
 
     python benchmarks/distillation.py PHOTOS results.json [--steps 400] [--teacher-steps 800]
 

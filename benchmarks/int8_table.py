@@ -1,4 +1,4 @@
-"""Writes the tables of docs/int8.md from a result of `benchmarks/int8.py`.
+"""Writes the tables of docs/research/int8.md from a result of `benchmarks/int8.py`.
 
     python benchmarks/int8.py SETS... --json benchmarks/results/int8.json
     python benchmarks/int8_table.py [RESULTS.json] [PAGE.md]
@@ -18,7 +18,7 @@ from readme import RESULTS, ROOT, rewrite
 from ramedge.files import write_text
 
 INT8 = RESULTS / "int8.json"
-PAGE = ROOT / "docs" / "int8.md"
+PAGE = ROOT / "docs" / "research" / "int8.md"
 
 
 def blocks(result: dict[str, Any]) -> dict[str, str]:

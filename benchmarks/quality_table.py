@@ -1,4 +1,4 @@
-"""Writes the table of quality into the README and the model cards, from results of `ramedge eval`.
+"""Writes the table of quality into docs/research and the model cards, from a result of `eval`.
 
     ramedge eval Set5 Set14 BSD100 --scale 2,3,4 --json benchmarks/results/quality.json
     python benchmarks/quality_table.py [RESULTS.json]
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from readme import README, RESULTS, rewrite
+from readme import MEASUREMENTS, RESULTS, rewrite
 
 from ramedge.bench.settings import TITLES
 from ramedge.files import write_text
@@ -33,7 +33,7 @@ def pages(document: Mapping[str, Any]) -> dict[Path, str]:
     parts = document.get("evaluations", [document])  # one set at one scale stands alone
     scales = sorted({part["scale"] for part in parts})
     cards = {CARDS / f"{NETWORK}_x{scale}.md": block(document, scale) for scale in scales}
-    return {README: block(document)} | cards
+    return {MEASUREMENTS: block(document)} | cards
 
 
 def block(document: Mapping[str, Any], scale: int | None = None) -> str:

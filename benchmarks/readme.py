@@ -1,4 +1,4 @@
-"""Writing a generated block into the README or another page, between its two marks."""
+"""Writing a generated block into a page, between its two marks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+MEASUREMENTS = ROOT / "docs" / "research" / "quality_and_speed.md"
 
 
 def rewrite(page: str, name: str, text: str) -> str:

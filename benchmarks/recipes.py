@@ -1,4 +1,6 @@
-"""Short trainings that differ in one thing each: how `fast` was chosen (docs/training.md).
+"""Short trainings that differ in one thing each: how `fast` was chosen.
+
+The results are in docs/research/training_log.md.
 
     python benchmarks/recipes.py PHOTOS results.json [--steps 400] [--only NAME]...
 

@@ -1,9 +1,9 @@
-"""Writes the README's table of speed from a result of `ramedge bench`.
+"""Writes the table of speed into docs/research from a result of `ramedge bench`.
 
     ramedge bench --json benchmarks/results/speed.json
-    python benchmarks/speed_table.py [RESULTS.json] [README.md]
+    python benchmarks/speed_table.py [RESULTS.json] [PAGE.md]
 
-What stands between the two marks in the README is replaced; a test compares it with the results.
+What stands between the two marks of the page is replaced; a test compares it with the results.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from readme import README, RESULTS, rewrite
+from readme import MEASUREMENTS, RESULTS, rewrite
 
 from ramedge.bench.result import BenchResult, load_result, title
 from ramedge.bench.settings import TITLES
@@ -28,7 +28,7 @@ LEFT_OUT = (
     "largest error, levels",
     "tint R G B, levels",
 )
-"""What the command prints as well: the README's table is to fit its page."""
+"""What the command prints as well: the table is to fit its page."""
 
 
 def block(result: BenchResult) -> str:
@@ -65,10 +65,10 @@ def measured(result: BenchResult) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("results", type=Path, nargs="?", default=SPEED)
-    parser.add_argument("readme", type=Path, nargs="?", default=README)
+    parser.add_argument("page", type=Path, nargs="?", default=MEASUREMENTS)
     options = parser.parse_args()
     table = block(load_result(options.results))
-    write_text(options.readme, rewrite(options.readme.read_text(encoding="utf-8"), NAME, table))
+    write_text(options.page, rewrite(options.page.read_text(encoding="utf-8"), NAME, table))
     print(table, end="")
 
 

@@ -8,7 +8,7 @@ as it is instead. Each mode is compared with the whole frame in 8 bits, and in F
 well, from which the error and the PSNR are then. Times are of the last run in 8 bits: with
 `--repeat 2` that no longer compiles anything. `--picture` shows the differences of the first image
 at the first scale, precision and tile size, 32 times amplified. `benchmarks/tiles_table.py` makes
-the table of docs/tiling.md from the JSON.
+the table of docs/research/tiles.md from the JSON.
 """
 
 from __future__ import annotations

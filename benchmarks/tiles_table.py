@@ -1,4 +1,4 @@
-"""Writes the table of docs/tiling.md from a result of `benchmarks/tiles.py`.
+"""Writes the table of docs/research/tiles.md from a result of `benchmarks/tiles.py`.
 
     python benchmarks/tiles.py ramedge/samples/coffee.png --crop 597x389 --scale 2 --scale 3
         --scale 4 --precision fp32 --precision fp16 --precision int8 --tile 48 --tile 128
@@ -21,7 +21,7 @@ from ramedge.files import write_text
 
 NAME = "tiles"
 TILES = RESULTS / "tiles.json"
-PAGE = ROOT / "docs" / "tiling.md"
+PAGE = ROOT / "docs" / "research" / "tiles.md"
 
 _ARITHMETIC = {"fp32": "FP32", "bf16": "bfloat16", "fp16": "FP16", "int8": "INT8"}
 

@@ -1,6 +1,6 @@
 """The `ramedge` commands that the documents show.
 
-`python tests/docs/documented_commands.py` prints the list: what is run, and what is only parsed.
+`python tests/documented_commands.py` prints the list: what is run, and what is only parsed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "ramedge/weights/*.md")
 SHELL = {"", "sh", "bash", "shell", "console", "text"}
 """Languages of the fences that hold commands."""
-OTHER = {"python", "mermaid", "json", "toml", "yaml"}
+OTHER = {"python", "mermaid", "json", "toml", "yaml", "usage"}
 """Languages of the fences that do not."""
 LAUNCHERS = {"timeout", "torchrun"}
 """Programs that start ramedge."""

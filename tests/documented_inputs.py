@@ -150,6 +150,7 @@ INPUTS: dict[str, Callable[[Path], None]] = {
     "holiday": holiday,
     "film.mkv": _FILM,
     "film.mp4": _FILM,
+    "video.mp4": film(64, 48, 4, Fraction(10)),
     "ramedge/samples/coffee.png": shipped_photo,
     "ramedge/samples/flower.mp4": first_frames,
     "PHOTOS": photos(0, 16, 64),

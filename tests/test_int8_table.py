@@ -1,4 +1,4 @@
-"""The tables of docs/int8.md are what was measured, and hold what the page promises."""
+"""The tables of docs/research/int8.md are what was measured, and hold what the page promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of quality of the README and the model cards are what was measured."""
+"""The tables of quality of the pages and the model cards are what was measured."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_page_shows_the_results(script: ModuleType) -> None:
     document = json.loads(script.QUALITY.read_text(encoding="utf-8"))
     pages = script.pages(document)
     assert [page.name for page in pages] == [
-        "README.md", *(f"srram_r10c64_x{scale}.md" for scale in shipped_scales())
+        "quality_and_speed.md", *(f"srram_r10c64_x{scale}.md" for scale in shipped_scales())
     ]  # fmt: skip
     for page, table in pages.items():
         text = page.read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def test_one_set_and_several_are_read(script: ModuleType, tmp_path: Path) -> Non
 
 
 def test_only_the_block_is_replaced(script: ModuleType, tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
+    page = tmp_path / "page.md"
     page.write_text("before\n<!-- quality:begin -->\nold\n<!-- quality:end -->\nafter\n")
     script.write_page(page, "| scale |\n")
     assert page.read_text(encoding="utf-8") == (

@@ -1,4 +1,4 @@
-"""The README's table of speed is what was measured."""
+"""The table of speed is what was measured."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def script() -> Iterator[ModuleType]:
         yield importlib.import_module("speed_table")
 
 
-def test_the_readme_shows_the_results(script: ModuleType) -> None:
-    readme = script.README.read_text(encoding="utf-8")
+def test_the_page_shows_the_results(script: ModuleType) -> None:
+    page = script.MEASUREMENTS.read_text(encoding="utf-8")
     table = script.block(load_result(script.SPEED))
-    assert script.rewrite(readme, script.NAME, table) == readme
+    assert script.rewrite(page, script.NAME, table) == page
 
 
 def test_the_results_are_whole_and_good(script: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""The table of docs/tiling.md is what was measured, and holds what the page promises."""
+"""The table of docs/research/tiles.md is what was measured, and holds what the page promises."""
 
 from __future__ import annotations
 

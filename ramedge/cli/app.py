@@ -20,7 +20,7 @@ from ramedge.cli.upscale import upscale
 
 app = typer.Typer(
     name="ramedge",
-    help="Light super-resolution with SRRAM: train, export, upscale, and prove it.",
+    help="Light super-resolution with SRRAM: upscale, measure, export and train.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,7 +46,9 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Light super-resolution with SRRAM: train, export, upscale, and prove it."""
+    """Light super-resolution with SRRAM: upscale, measure, export and train."""

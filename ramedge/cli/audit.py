@@ -14,12 +14,14 @@ from ramedge.failures import as_failure
 
 
 def audit(
-    models: Annotated[list[Path], typer.Argument(help="ONNX files, from here or elsewhere.")],
+    models: Annotated[
+        list[Path], typer.Argument(help="ONNX files, made by ramedge or by other tools.")
+    ],
 ) -> None:
-    """Say what in quantized ONNX models would make an engine wrong: one line for each fault.
+    """Find quantization faults in ONNX models that would give wrong engines.
 
-    A file that cannot be read is reported, and the others are audited. The exit code is 0 where
-    nothing was found. Engines are audited before they are built, too.
+    Prints one line for each fault. The exit code is 0 if there is none. Engine builds run the same
+    audit first.
     """
     try:
         from ramedge.artifacts import audit as auditor

@@ -29,19 +29,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SIZE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})")
-_HELP = "Repeat it, or give a list with commas. Default: everything that is there."
+_HELP = "a list with commas, or repeated. Default: all that work here."
 
 
 def bench(
     runtime: Annotated[
-        list[str] | None, typer.Option("--runtime", help=f"torch, openvino … {_HELP}")
+        list[str] | None, typer.Option("--runtime", help=f"Backends, torch, openvino …: {_HELP}")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option("--precision", "-p", help=f"fp32, fp16 … {_HELP}")
+        list[str] | None,
+        typer.Option("--precision", "-p", help=f"Precisions, fp32, fp16, int8: {_HELP}"),
     ] = None,
     scale: Annotated[
         list[str] | None,
-        typer.Option("--scale", "-s", help="Enlargement, or several: 2,3,4. Default: ×2."),
+        typer.Option("--scale", "-s", help="Upscaling factor, or a list: 2,3,4. Default: 2."),
     ] = None,
     model: Annotated[
         list[Path] | None,
@@ -49,14 +50,17 @@ def bench(
             "--model",
             "--weights",
             "-m",
-            help="Exported folder or safetensors weights; may be repeated. Default: the shipped "
-            "model.",
+            help="Folder made by ramedge export, or .safetensors weights; may be repeated. "
+            "Default: the shipped SRRAM_R10C64.",
         ),
     ] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(
-            "--size", metavar="HxW", help="Height and width of the frame; may be repeated."
+            "--size",
+            metavar="HxW",
+            help="Height and width of the input frame, in pixels; may be repeated. Default: "
+            "180x320, or the size of --input.",
         ),
     ] = None,
     source: Annotated[
@@ -64,38 +68,44 @@ def bench(
         typer.Option(
             "--input",
             "-i",
-            help="Image or video to run end to end; its first frame is what the network gets. "
-            "Default: a shipped clip and photo.",
+            help="Image or video to measure with: its first frame for the network, all of it end "
+            "to end. Default: a shipped photo and clip.",
         ),
     ] = None,
     warmup: Annotated[
-        int, typer.Option(min=1, help="Runs before the timed ones, at most; 2 seconds' worth.")
+        int,
+        typer.Option(
+            min=1, help="Runs of each candidate before timing starts; ends after 2 seconds."
+        ),
     ] = 10,
-    iterations: Annotated[int, typer.Option(help="Timed rounds, at most.")] = 100,
+    iterations: Annotated[int, typer.Option(help="Maximum number of timed rounds.")] = 100,
     seconds: Annotated[
-        float, typer.Option(help="For the timed rounds of all combinations together.")
+        float,
+        typer.Option(
+            help="Time limit of the timed rounds, in seconds, for all candidates together."
+        ),
     ] = 60.0,
     end_to_end: Annotated[
-        bool, typer.Option(help="Also from decoding to encoding, stage by stage.")
+        bool, typer.Option(help="Also time a file from decoding to encoding, with each stage.")
     ] = True,
     json_file: Json = None,
     html_file: Annotated[
         Path | None,
-        typer.Option("--html", help="Also write one page with charts and pictures."),
+        typer.Option("--html", help="Also write charts and pictures to this .html file."),
     ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
             metavar="A.json B.json",
-            help="Measure nothing: say what changed between two results, and what is noise.",
+            help="Compare two --json results instead of measuring: what changed, what is noise.",
         ),
     ] = None,
 ) -> None:
-    """Measure speed, memory and quality of every way to run the network, side by side.
+    """Measure speed, memory and quality of every backend and precision, side by side.
 
-    All combinations are timed in turn, round by round, so that a machine that slows down slows
-    all of them; what counts is the ratio to the baseline, PyTorch in FP32. The exit code is 1
-    where the pictures of a combination do not agree with the reference's.
+    All candidates are timed in interleaved rounds, so that a slower phase of the machine affects
+    all of them alike. The baseline is PyTorch in FP32. The exit code is 1 if the output of a
+    candidate does not agree with the baseline.
     """
     if compare is not None:
         others = (runtime, precision, scale, size, model, source, json_file, html_file)
@@ -127,7 +137,7 @@ def bench(
     for failure in result.failures:
         console.error(failure)
     if not result.complete:
-        console.notice("Interrupted: the figures are of the rounds until then.")
+        console.notice("Interrupted: the figures are from the rounds finished so far.")
         raise typer.Exit(CancelledError.exit_code)
     if result.failures:
         raise typer.Exit(1)

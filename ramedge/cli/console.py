@@ -21,12 +21,12 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def notice(text: str) -> None:
-    """Say something the user should know, a fallback for example, on stderr."""
+    """Print a note for the user on stderr, for example about a fallback."""
     stderr.print(Text.assemble(("note:", "yellow"), " ", text))
 
 
 def error(text: str) -> None:
-    """Say in one line what went wrong, on stderr."""
+    """Print one line on stderr that says what went wrong."""
     stderr.print(Text.assemble(("error:", "red"), " ", " ".join(text.split())))
 
 

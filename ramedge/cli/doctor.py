@@ -20,22 +20,22 @@ _COLOURS = {"ok": "green", "missing": "yellow", "broken": "red"}
 
 def doctor(
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the diagnosis to this file, too.")
+        Path | None, typer.Option("--json", help="Also write the results to this .json file.")
     ] = None,
 ) -> None:
-    """Say what works on this machine, and how to mend what does not.
+    """Check what works on this machine, and print the command that fixes what does not.
 
-    The exit code is 0 where upscaling on the CPU works, whatever else is missing.
+    The exit code is 0 if upscaling on the CPU works, even if optional parts are missing.
     """
     if json_file is not None:
         check_json_output(json_file)
-    with console.stderr.status("Looking"):
+    with console.stderr.status("Checking"):
         found = diagnose()
     console.print_table(_table(found))
     if json_file is not None:
         write_text(json_file, json.dumps(found.as_dict(), indent=2) + "\n")
     if not found.works:
-        console.error("Upscaling does not work here: see the lines marked broken.")
+        console.error("Upscaling does not work here: see the lines with status broken.")
         raise typer.Exit(1)
     console.stdout.print("Upscaling works.")
 
@@ -45,13 +45,13 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-"""The command by itself, for `ramedge.cli.entry`."""
+"""The command on its own, for `ramedge.cli.entry`."""
 app.command()(doctor)
 
 
 def _table(found: Diagnosis) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("part", "status", "what", "remedy"):
+    for column in ("part", "status", "details", "fix"):
         table.add_column(column, overflow="fold", no_wrap=column in {"part", "status"})
     for check in found.checks:
         table.add_row(check.name, _status(check), escape(check.detail), escape(check.remedy))

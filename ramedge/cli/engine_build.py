@@ -1,4 +1,4 @@
-"""Building an engine of an exported model into the user's cache."""
+"""Building an engine from an exported model into the user's cache."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ramedge.upscaling.open_model import model_files
 
 
 def check_engine_options(runtime: FlavourName, options: ShapeOptions) -> None:
-    """Refuse, before any work, what cannot be built here.
+    """Refuse, before any work, an engine that cannot be built here.
 
     Raises:
-        UsageError: the options make no sense.
+        UsageError: an option has an impossible value.
         RuntimeUnavailableError: the library or the GPU is missing.
     """
     check_buildable(FLAVOURS[runtime], options.settings())
 
 
 def check_model(model: Path) -> None:
-    """Refuse what no engine can be built of.
+    """Refuse a model that no engine can be built from.
 
     Raises:
         UsageError: it is no exported model and no ONNX file, or for OpenVINO.
@@ -39,14 +39,13 @@ def check_model(model: Path) -> None:
         return
     if not is_artifact(model):
         raise UsageError(
-            f"{model} is no exported model: name the folder that ramedge export made, or an .onnx "
-            "file."
+            f"{model} is no exported model: give a folder made by ramedge export, or an .onnx file."
         )
     artifact = load_artifact(model)
     if not artifact.is_onnx:
         raise UsageError(
-            f"{model} is for {artifact.manifest.runtime}: engines are built from ONNX, export it "
-            "with --runtime onnx."
+            f"{model} is for {artifact.manifest.runtime}: engines are built from ONNX, so export "
+            "it with --runtime onnx."
         )
 
 
@@ -58,7 +57,7 @@ def build_engine(
     scale: int = 2,
     rebuild: bool = False,
 ) -> None:
-    """Build an engine, or find it in the cache, check it on the GPU, and say what it is.
+    """Build an engine or take it from the cache, check it on the GPU, and describe it.
 
     Args:
         model: an artifact with ONNX graphs, or an ONNX file.

@@ -1,4 +1,4 @@
-"""Options of commands that build engines."""
+"""Options of the commands that build engines."""
 
 from __future__ import annotations
 
@@ -12,24 +12,41 @@ from ramedge.errors import UsageError
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
 
 MinShape = Annotated[
-    str | None, typer.Option(help="Engines: smallest frame, height x width. Default: 1x1.")
+    str | None,
+    typer.Option(
+        metavar="HxW", help="Engine: smallest frame it takes, height x width. Default: 1x1."
+    ),
 ]
-OptShape = Annotated[str | None, typer.Option(help="Engines: frame to tune for. Default: 360x640.")]
-MaxShape = Annotated[str | None, typer.Option(help="Engines: largest frame. Default: 1080x1920.")]
+OptShape = Annotated[
+    str | None,
+    typer.Option(metavar="HxW", help="Engine: frame it is tuned for. Default: 360x640."),
+]
+MaxShape = Annotated[
+    str | None,
+    typer.Option(metavar="HxW", help="Engine: largest frame it takes. Default: 1080x1920."),
+]
 OptLevel = Annotated[
-    int | None, typer.Option(help="Engines: 0 to 5, how long the builder searches.")
+    int | None,
+    typer.Option(
+        help="Engine: optimization level of the builder, 0 (quick) to 5 (thorough). Default: the "
+        "library's."
+    ),
 ]
 Workspace = Annotated[
-    int | None, typer.Option(help="Engines: MiB that a layer may use while it runs.")
+    int | None,
+    typer.Option(
+        help="Engine: GPU memory that a layer may use while it runs, in MiB. Default: no limit."
+    ),
 ]
 Rebuild = Annotated[
-    bool, typer.Option("--rebuild", help="Engines: build again, whatever the cache holds.")
+    bool,
+    typer.Option("--rebuild", help="Engine: build it again even if the cache holds it."),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ShapeOptions:
-    """What the command line says of an engine's build; `None` where it says nothing."""
+    """Build options of an engine from the command line; `None` where one is not given."""
 
     min_shape: str | None = None
     opt_shape: str | None = None
@@ -39,21 +56,21 @@ class ShapeOptions:
 
     @property
     def given(self) -> bool:
-        """Whether it says anything."""
+        """Whether any option is given."""
         values = (self.min_shape, self.opt_shape, self.max_shape, self.opt_level, self.workspace)
         return any(value is not None for value in values)
 
     def settings(self) -> BuildSettings:
-        """The same, checked.
+        """The checked settings.
 
         Raises:
-            UsageError: it makes no sense.
+            UsageError: a value is not possible.
         """
         return BuildSettings(_shapes(self), self.opt_level, self.workspace)
 
 
 def _shapes(options: ShapeOptions) -> Shapes:
-    """Bounds that are not given follow those that are."""
+    """Bounds that are not given are derived from those that are."""
     default = Shapes()
     largest = _size("--max-shape", options.max_shape) or default.largest
     best = _size("--opt-shape", options.opt_shape)

@@ -1,4 +1,4 @@
-"""`ramedge engines`: the engines that this user built."""
+"""`ramedge engines`: the engines in the user's cache."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ramedge.cli.options import PrecisionChoice
 from ramedge.errors import RuntimeUnavailableError, WeightsError
 from ramedge.runtimes.tensorrt.cache import EngineCache, Record
 
-engines = typer.Typer(help="Build, list, check and remove the engines of this machine.")
+engines = typer.Typer(help="Build, list, verify and remove TensorRT engines.")
 
 
 @engines.command("list")
 def list_engines() -> None:
-    """List the engines in the cache."""
+    """List the engines in the user's cache."""
     cache = EngineCache()
     records = cache.records()
     table = Table(box=None, pad_edge=False)
@@ -55,7 +55,7 @@ def list_engines() -> None:
 
 
 class EngineChoice(str, Enum):
-    """What an engine is for."""
+    """TensorRT variants."""
 
     auto = "auto"
     tensorrt = "tensorrt"
@@ -68,15 +68,21 @@ def build(
         Path, typer.Argument(help="Folder that ramedge export made, or an .onnx file.")
     ],
     runtime: Annotated[
-        EngineChoice, typer.Option(help="auto: the one that is installed and finds a GPU.")
+        EngineChoice,
+        typer.Option(help="TensorRT variant. auto: the one that is installed and finds a GPU."),
     ] = EngineChoice.auto,
     precision: Annotated[
         PrecisionChoice,
         typer.Option(
-            "--precision", "-p", help="auto: the model's own. FP16 is made from an FP32 model too."
+            "--precision",
+            "-p",
+            help="Precision of the engine. auto: the model's own, fp16 for an .onnx file. fp16 is "
+            "possible from an fp32 model.",
         ),
     ] = PrecisionChoice.auto,
-    scale: Annotated[int, typer.Option("--scale", "-s", help="Of an .onnx file: 2, 3 or 4.")] = 2,
+    scale: Annotated[
+        int, typer.Option("--scale", "-s", help="Upscaling factor of an .onnx file: 2, 3 or 4.")
+    ] = 2,
     min_shape: MinShape = None,
     opt_shape: OptShape = None,
     max_shape: MaxShape = None,
@@ -84,9 +90,10 @@ def build(
     workspace: Workspace = None,
     rebuild: Rebuild = False,
 ) -> None:
-    """Build an engine of an exported model for this machine's GPU.
+    """Build an engine from an exported model for this machine's GPU.
 
-    For a model that was exported elsewhere and copied here; ramedge export builds one itself.
+    Needed for a model that was exported on another machine: ramedge export builds the engine of
+    its own machine.
     """
     from ramedge.cli.engine_build import build_engine, check_engine_options, check_model
     from ramedge.runtimes.registry import best
@@ -110,7 +117,7 @@ def build(
 
 @engines.command()
 def verify() -> None:
-    """Compare every engine with the hash that was recorded when it was built."""
+    """Check that no engine in the cache has changed since it was built."""
     cache = EngineCache()
     bad = 0
     for record in cache.records():
@@ -126,19 +133,17 @@ def verify() -> None:
         console.stderr.print("Remove them with: ramedge engines prune")
         raise typer.Exit(1)
     count = len(cache.records())
-    console.stdout.print(f"{_count(count)} checked: as built.")
+    console.stdout.print(f"{_count(count)} verified: unchanged since they were built.")
 
 
 @engines.command()
 def prune(
-    everything: Annotated[
-        bool, typer.Option("--all", help="Remove all engines, not only the useless ones.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all engines.")] = False,
 ) -> None:
     """Remove engines that cannot be used: damaged, or for another library version or GPU.
 
-    Those for a library or a GPU of which nothing is here are kept: another environment may use
-    them. --all removes them too.
+    Engines for a library or GPU that is not present now are kept, because another environment
+    may use them.
     """
     cache = EngineCache()
     removed = 0
@@ -146,7 +151,7 @@ def prune(
         cache.remove(name)
         removed += 1
     for record in cache.records():
-        reason = "all are removed" if everything else _useless(cache, record)
+        reason = "removed by --all" if everything else _useless(cache, record)
         if reason:
             cache.remove(record.key.name)
             removed += 1

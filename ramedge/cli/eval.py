@@ -39,31 +39,42 @@ from ramedge.upscaling.upscaler import Upscaler
 
 
 def evaluate_folders(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of high-resolution images.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of high-resolution images, such as Set5.")
+    ],
     scale: Annotated[
         list[str] | None,
         typer.Option(
-            "--scale", "-s", help="Enlargement, or several: 2,3,4. Default: the model's, ×2."
+            "--scale",
+            "-s",
+            help="Upscaling factor, or a list: 2,3,4. Default: the model's own, 2 for the "
+            "shipped one.",
         ),
     ] = None,
     model: Model = None,
     runtime: RuntimeOption = RuntimeChoice.auto,
     precision: Annotated[
         PrecisionChoice | None,
-        typer.Option("--precision", "-p", help="Default: fp32, or int8 of an INT8 model."),
+        typer.Option(
+            "--precision",
+            "-p",
+            help="Arithmetic. auto: the faster of fp32 and fp16. Default: fp32, int8 for an INT8 "
+            "model.",
+        ),
     ] = None,
     device: Device = "auto",
     ensemble: Ensemble = False,
     markdown: Annotated[
         Path | None,
-        typer.Option("--markdown", help="Also write the means as a Markdown table."),
+        typer.Option("--markdown", help="Also write the means as a table to this .md file."),
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Measure PSNR-Y and SSIM-Y on folders of images, bicubic beside them.
+    """Measure PSNR-Y and SSIM-Y on folders of images, and compare with bicubic.
 
-    The paper's protocol: bicubic downscaling, luma, 8 bits, a border of `scale` pixels left out.
-    Several folders or scales give one table of means, laid out as the paper's Table 4.
+    The paper's protocol: bicubic downscaling, luma of 8-bit images, a border of SCALE pixels
+    ignored. One folder at one scale prints a row for each image; several folders or scales print
+    one table of means.
     """
     if json_file is not None:
         check_json_output(json_file)
@@ -77,7 +88,7 @@ def evaluate_folders(
         device=device,
     )
     for folder in folders:
-        find_photos(folder)  # what is missing is said before a network is opened
+        find_photos(folder)  # a missing folder is reported before a network is opened
     with ExitStack() as stack:
         # All are opened before the first is used: a scale without weights costs no waiting.
         upscalers = [

@@ -20,7 +20,7 @@ from ramedge.cli.engine_options import (
 
 
 class TargetChoice(str, Enum):
-    """What to export to."""
+    """Backends to export for."""
 
     auto = "auto"
     onnx = "onnx"
@@ -30,7 +30,7 @@ class TargetChoice(str, Enum):
 
 
 class ExportPrecision(str, Enum):
-    """Precision of the exported graph."""
+    """Precision of the exported model."""
 
     fp32 = "fp32"
     fp16 = "fp16"
@@ -38,23 +38,29 @@ class ExportPrecision(str, Enum):
 
 
 def export(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to make.")] = None,
-    scale: Annotated[int, typer.Option("--scale", "-s", help="2, 3 or 4.")] = 2,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder to create. Default: named after the model, such as "
+            "srram_x2_fp16_openvino.",
+        ),
+    ] = None,
+    scale: Annotated[int, typer.Option("--scale", "-s", help="Upscaling factor: 2, 3 or 4.")] = 2,
     precision: Annotated[
         ExportPrecision,
         typer.Option(
             "--precision",
             "-p",
-            help="Precision of the model. int8 of your own weights needs --calibration. OpenVINO "
-            "runs fp32 models in half precision where that is faster; ramedge upscale --precision "
-            "fp32 does not.",
+            help="Precision of the model. int8 with your own --weights needs --calibration.",
         ),
     ] = ExportPrecision.fp32,
     runtime: Annotated[
         TargetChoice,
         typer.Option(
-            help="What the model is for. auto: TensorRT or TensorRT-RTX where one is installed and "
-            "there is an NVIDIA GPU, otherwise OpenVINO."
+            help="Backend that the model is for. auto: TensorRT or TensorRT-RTX if installed with "
+            "an NVIDIA GPU, otherwise OpenVINO."
         ),
     ] = TargetChoice.auto,
     weights: Annotated[
@@ -62,39 +68,44 @@ def export(
         typer.Option(
             "--weights",
             "-m",
-            help="Safetensors file. Default: the shipped weights, which need no PyTorch.",
+            help="File of weights (.safetensors; needs PyTorch). Default: the shipped weights.",
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail where the gate refuses, do not fall back.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail if the precision is refused. Default: export the next higher precision.",
+        ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", "-y", help="Replace an exported model or report.")
+        bool, typer.Option("--overwrite", "-y", help="Replace an existing model or report.")
     ] = False,
     calibration: Annotated[
         list[Path] | None,
         typer.Option(
-            help="INT8: photos, folders, videos or .txt lists of them to measure ranges on. Repeat "
-            "for several."
+            help="INT8: pictures to calibrate on: photos, folders, videos or .txt lists of them; "
+            "may be repeated."
         ),
     ] = None,
     frames: Annotated[
         int | None,
         typer.Option(
-            "--calibration-frames", help="INT8: pictures to take of them, at least 16. Default: 48."
+            "--calibration-frames",
+            help="INT8: number of calibration pictures, at least 16. Default: 48.",
         ),
     ] = None,
     max_loss: Annotated[
         float | None,
         typer.Option(
             min=0.0,
-            help="INT8: dB of PSNR-Y it may lose on average; three times as much on one photo. "
-            "Default: 0.05.",
+            help="INT8: accepted mean loss of PSNR-Y in dB; a single photo may lose three times as "
+            "much. Default: 0.05.",
         ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="INT8: write what was found to this .md, and a picture beside it."),
+        typer.Option(help="INT8: write a report to this .md file, and a picture next to it."),
     ] = None,
     min_shape: MinShape = None,
     opt_shape: OptShape = None,
@@ -105,12 +116,12 @@ def export(
 ) -> None:
     """Export weights to a model folder, checked against PyTorch on real photos.
 
-    The folder is for OpenVINO, ONNX or TensorRT; ramedge upscale --model takes it. For tensorrt and
-    tensorrt-rtx an engine for this machine is built of it as well, and kept in the user's cache;
-    ramedge engines build does that on another machine. INT8 is kept only where it loses no more
-    than --max-loss and is faster here; otherwise FP16 is exported, and the manifest says why.
+    Use the folder with ramedge upscale --model. For tensorrt and tensorrt-rtx an engine for this
+    machine's GPU is built as well and kept in the user's cache. INT8 is exported only if it loses
+    no more than --max-loss and is faster on this machine; otherwise FP16 is exported with a
+    warning.
     """
-    from ramedge.cli.export_run import ExportOptions, run_export  # imports what is heavy
+    from ramedge.cli.export_run import ExportOptions, run_export  # heavy imports
 
     run_export(
         ExportOptions(

@@ -33,7 +33,7 @@ from ramedge.runtimes.tensorrt.flavour import FlavourName
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What the command line says; see `ramedge.cli.export.export`."""
+    """Options of the command line; see `ramedge.cli.export.export`."""
 
     output: Path | None
     scale: int
@@ -51,7 +51,7 @@ class ExportOptions:
 
 
 def run_export(options: ExportOptions) -> None:
-    """Export, build an engine where the model is for one, and say what came of it.
+    """Export, build an engine if the model is for TensorRT, and report the result.
 
     Raises:
         RamedgeError: see `export_model` and `build_engine`.
@@ -69,8 +69,8 @@ def run_export(options: ExportOptions) -> None:
             return
     elif options.shapes.given or options.rebuild:
         raise UsageError(
-            "Shapes, --opt-level, --workspace and --rebuild are for --runtime tensorrt and "
-            f"tensorrt-rtx; this export is for {target} ({reason})."
+            "Engine options (shapes, --opt-level, --workspace, --rebuild) are for --runtime "
+            f"tensorrt and tensorrt-rtx; this export is for {target} ({reason})."
         )
     _check(options)
     settings = ExportSettings(
@@ -98,19 +98,21 @@ def run_export(options: ExportOptions) -> None:
         )
     _tell(artifact)
     if options.report is not None and not artifact.manifest.int8:
-        console.notice(f"No report: {artifact.manifest.precision} was exported, see above.")
+        console.notice(
+            f"No report was written, because {artifact.manifest.precision} was exported."
+        )
     elif options.report is not None:
         write_report(artifact.manifest, options.report)
         console.stdout.print(f"Report: {options.report}", markup=False)
     console.stdout.print(f"Model: {artifact.folder}", markup=False)
     name = shlex.quote(str(artifact.folder))
-    console.stderr.print(f"Use it: ramedge upscale FILE --model {name}", markup=False)
+    console.stderr.print(f"Use it with: ramedge upscale FILE --model {name}", markup=False)
     if engine is not None:
         build_engine(artifact.folder, engine, "auto", options.shapes, rebuild=options.rebuild)
 
 
 def _choose_target(runtime: Target | Literal["auto"]) -> tuple[Target, str]:
-    """What to export for, and why."""
+    """The backend to export for, and why."""
     if runtime != "auto":
         return runtime, "asked for"
     backend, reason = best()
@@ -140,20 +142,22 @@ def _check(options: ExportOptions) -> None:
     if weights is not None and is_artifact(weights):
         raise UsageError(
             f"{weights} is an exported model already: use it with ramedge upscale --model, or "
-            "build an engine of it with ramedge engines build."
+            "build an engine from it with ramedge engines build."
         )
     is_int8 = options.precision == "int8"
     if is_int8 and not options.calibration and weights is not None:
-        raise UsageError("INT8 needs pictures to calibrate on: --calibration DIR.")
+        raise UsageError(
+            "INT8 with your own weights needs calibration pictures: --calibration DIR."
+        )
     for name, value in (
         ("--calibration", options.calibration),
         ("--calibration-frames", options.frames),
         ("--max-loss", options.max_loss),
     ):
         if value not in (None, ()) and not is_int8:
-            raise UsageError(f"{name} is for --precision int8.")
+            raise UsageError(f"{name} needs --precision int8.")
     if options.frames is not None and not options.calibration:
-        raise UsageError("--calibration-frames is for --calibration.")
+        raise UsageError("--calibration-frames needs --calibration.")
     if options.report is not None:
         _check_report(options.report, is_int8, options.overwrite)
     check_installed(weights, bool(options.calibration))
@@ -164,7 +168,8 @@ def _check_engine(engine: FlavourName, shapes: ShapeOptions) -> None:
         check_engine_options(engine, shapes)
     except RuntimeUnavailableError as missing:
         raise RuntimeUnavailableError(
-            f"{missing} For another machine: --runtime onnx here, and ramedge engines build there."
+            f"{missing} For another machine: export with --runtime onnx here, then run ramedge "
+            "engines build there."
         ) from None
 
 
@@ -178,21 +183,23 @@ def _check_engine_alone(weights: Path, options: ExportOptions) -> None:
 
 def _check_report(report: Path, is_int8: bool, replace: bool) -> None:
     if not is_int8:
-        raise UsageError("--report is for --precision int8.")
+        raise UsageError("--report needs --precision int8.")
     check_text_output("--report", report, ".md")
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("matplotlib", "export", "The report's picture")
     for path in (report, picture_of(report)):
         if path.exists() and not replace:
-            raise UsageError(f"{path} exists already: replace it with -y, or name another report.")
+            raise UsageError(
+                f"{path} exists already: replace it with -y, or give another --report."
+            )
 
 
 def _agreement(gate: Mapping[str, Any]) -> str:
     if gate["psnr"] is None:
         return "exactly"
     return (
-        f"to {gate['psnr']:.1f} dB, at most {gate['max_error'] * 255:.3f} levels of 255 off, "
-        f"{gate['max_channel_bias'] * 255:.4f} on average of a colour channel"
+        f"to {gate['psnr']:.1f} dB, largest difference {gate['max_error'] * 255:.3f} of 255, "
+        f"largest mean difference of a colour channel {gate['max_channel_bias'] * 255:.4f}"
     )
 
 
@@ -205,7 +212,7 @@ def _tell(artifact: Artifact) -> None:
     if "truth" in gate:
         loss, speed = gate["truth"]["loss"], gate["speed"]
         console.stdout.print(
-            f"INT8 loses {loss['mean']:.3f} dB of PSNR-Y ({loss['worst']:.3f} dB at worst) on "
+            f"INT8 loses {loss['mean']:.3f} dB of PSNR-Y (worst photo {loss['worst']:.3f} dB) on "
             f"{len(gate['truth']['photos'])} photos, and is {speed['speedup']:.2f} times as fast "
-            f"as {speed['baseline']} here"
+            f"as {speed['baseline']} on this machine"
         )

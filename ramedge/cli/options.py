@@ -14,7 +14,7 @@ from ramedge.errors import OutputError, RamedgeError, UnexpectedError, UsageErro
 
 
 class RuntimeChoice(str, Enum):
-    """What runs the network."""
+    """Inference backends."""
 
     auto = "auto"
     torch = "torch"
@@ -25,7 +25,7 @@ class RuntimeChoice(str, Enum):
 
 
 class PrecisionChoice(str, Enum):
-    """The arithmetic it runs in."""
+    """Arithmetic of the network."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -34,7 +34,12 @@ class PrecisionChoice(str, Enum):
 
 
 Scale = Annotated[
-    int | None, typer.Option("--scale", "-s", help="Enlargement. Default: the model's, ×2.")
+    int | None,
+    typer.Option(
+        "--scale",
+        "-s",
+        help="Upscaling factor: 2, 3 or 4. Default: the model's own, 2 for the shipped one.",
+    ),
 ]
 Model = Annotated[
     Path | None,
@@ -42,30 +47,49 @@ Model = Annotated[
         "--model",
         "--weights",
         "-m",
-        help="Exported folder or safetensors weights. Default: the shipped model.",
+        help="Folder made by ramedge export, or a .safetensors file of weights (needs PyTorch). "
+        "Default: the shipped SRRAM_R10C64.",
     ),
 ]
-RuntimeOption = Annotated[RuntimeChoice, typer.Option("--runtime", help="What runs the network.")]
+RuntimeOption = Annotated[
+    RuntimeChoice,
+    typer.Option(
+        "--runtime",
+        help="Inference backend. auto: TensorRT if it is installed and finds a GPU, otherwise "
+        "OpenVINO; PyTorch for .safetensors weights.",
+    ),
+]
 PrecisionOption = Annotated[
     PrecisionChoice,
     typer.Option(
         "--precision",
         "-p",
-        help="auto: the faster of fp32 and fp16 on the device; int8 is faster still.",
+        help="Arithmetic. auto: the faster of fp32 and fp16 on this device. fp16: FP16 or "
+        "bfloat16. int8: the shipped INT8 model, fastest on most CPUs.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="CPU, GPU, cuda:0 … or auto.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Device, by the backend's name: CPU or GPU (OpenVINO), cpu or cuda:0 (PyTorch). auto: "
+        "the backend chooses.",
+    ),
+]
 TileText = Annotated[
     str,
-    typer.Option("--tile", help="auto, 0 (whole frame) or the side of a tile in source pixels."),
+    typer.Option(
+        "--tile",
+        help="Side of a tile in input pixels, at least 16; 0: never tiles. auto: tiles only where "
+        "a whole frame does not fit into memory.",
+    ),
 ]
 
 Ensemble = Annotated[
     bool,
     typer.Option(
         "--ensemble",
-        help="Mean over the 8 flips and quarter turns of each picture: somewhat better, and "
-        "8 times as slow.",
+        help="Self-ensemble: average over 8 flips and rotations. Slightly better, 8 times slower.",
     ),
 ]
 
@@ -93,7 +117,9 @@ def check_text_output(option: str, path: Path, suffix: str) -> None:
         raise OutputError(f"Cannot write {path}: there is no such folder, or it is read-only.")
 
 
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Also write the results to this .json file.")
+]
 
 
 def exit_code(unexpected: Iterable[bool]) -> int:

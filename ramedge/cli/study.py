@@ -31,42 +31,63 @@ _LINE_EVERY = 50
 
 def study(
     data: Annotated[
-        Path | None, typer.Option(help="Folder of photos; sub-folders are searched.")
+        Path | None, typer.Option(help="Folder of training photos, sub-folders included.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimisation steps of each network.")] = 2000,
-    blocks: Annotated[int, typer.Option(help="Residual blocks, R. The paper's: 16.")] = 4,
-    channels: Annotated[int, typer.Option(help="Feature channels, C. The paper's: 64.")] = 32,
-    recipe: Annotated[RecipeName, typer.Option(help="paper or fast.")] = RecipeName.fast,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each network.")] = 2000,
+    blocks: Annotated[
+        int, typer.Option(help="Number of residual blocks, R; the paper has 16.")
+    ] = 4,
+    channels: Annotated[
+        int, typer.Option(help="Number of feature channels, C; the paper has 64.")
+    ] = 32,
+    recipe: Annotated[
+        RecipeName, typer.Option(help="Training recipe: the paper's, or fast.")
+    ] = RecipeName.fast,
     patch: Annotated[
-        int | None, typer.Option(min=1, help="Patch side in low-resolution pixels.")
+        int | None,
+        typer.Option(min=1, help="Patch side in low-resolution pixels. Default: the recipe's."),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Patches a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and patches.")] = 0,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Patches per step. Default: the recipe's.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the weights and patches.")] = 0,
     evaluate: Annotated[
         list[Path] | None,
         typer.Option(
-            "--eval", help="Folder of high-resolution images to measure on; may be repeated."
+            "--eval",
+            help="Folder of high-resolution images to measure on, such as Set5; may be repeated.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the study.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the study. Default: runs/study_rBLOCKScCHANNELS.",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the study in -o.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the study in --output.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="PyTorch device, such as cpu or cuda:1. auto: a GPU if any.")
+    ] = "auto",
     figures_only: Annotated[
         Path | None,
         typer.Option(
             metavar="WEIGHTS",
-            help="Train nothing: draw the pictures of these weights. --data names the photos to "
-            "look at, the shipped ones by default.",
+            help="Draw the pictures of these .safetensors weights instead of training, with the "
+            "photos of --data or the shipped ones.",
         ),
     ] = None,
 ) -> None:
-    """Compare the attention mechanisms of the paper's Table 2 at a size one can afford.
+    """Compare the eleven attention mechanisms of the paper's Table 2 in small networks.
 
-    Trains eleven ×2 networks alike, one after the other, and measures each: study.md,
-    study.json and pictures in -o. Stop with Ctrl-C at any time and continue with --resume.
+    Trains eleven ×2 networks with the same settings, one after the other, and measures each.
+    Writes study.md, study.json and pictures. Stop with Ctrl-C and continue with --resume.
     """
     try:
         from ramedge.study.figures import check_matplotlib, draw_network

@@ -41,7 +41,7 @@ _LEAST_BYTES = 1 << 20
 
 
 class TileModeChoice(str, Enum):
-    """Where the attention of tiles comes from."""
+    """Which channel attention tiles use."""
 
     exact = "exact"
     follow = "follow"
@@ -49,10 +49,18 @@ class TileModeChoice(str, Enum):
 
 
 def upscale(
-    inputs: Annotated[list[str], typer.Argument(help="Images, videos, folders or globs.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Images, videos, folders (without sub-folders) or glob patterns."),
+    ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File or folder. Default: beside each input."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Result file, or folder for the results. Default: beside each input, as "
+            "NAME_MODEL_xSCALE.EXT.",
+        ),
     ] = None,
     scale: Scale = None,
     model: Model = None,
@@ -63,40 +71,68 @@ def upscale(
     tile_mode: Annotated[
         TileModeChoice,
         typer.Option(
-            help="Attention of tiles: exact (the whole frame's), follow (the frame before's) or "
-            "fast (each tile's own, seams possible)."
+            help="Channel attention of tiles. exact: the whole frame's, same result as without "
+            "tiles. temporal: the previous frame's, faster for videos. fast: each tile's own, "
+            "seams possible."
         ),
     ] = TileModeChoice.exact,
     memory: Annotated[
         str | None,
-        typer.Option(help="Memory to stay within, for example 2GiB. Default: what is free."),
+        typer.Option(
+            help="Memory that the tiles are planned for, such as 2GiB or 800MiB. Default: all "
+            "free memory."
+        ),
     ] = None,
     ensemble: Ensemble = False,
-    overwrite: Annotated[bool, typer.Option("-y", help="Overwrite outputs that exist.")] = False,
-    skip: Annotated[bool, typer.Option("-n", help="Skip inputs whose output exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", help="Overwrite existing results.")] = False,
+    skip: Annotated[bool, typer.Option("-n", help="Skip inputs whose result exists.")] = False,
     codec: Annotated[
-        str | None, typer.Option("--codec", "-c", help="Video encoder, for example libx265.")
+        str | None,
+        typer.Option(
+            "--codec",
+            "-c",
+            help="Video encoder, by its FFmpeg name. Default: libx264, or libx265 above 8 bits; "
+            "VP9 or AV1 for .webm.",
+        ),
     ] = None,
     encoder_option: Annotated[
-        list[str] | None, typer.Option("-e", help="Encoder option key=value, for example crf=20.")
+        list[str] | None,
+        typer.Option(
+            "-e",
+            metavar="KEY=VALUE",
+            help="Video encoder option, such as crf=20; may be repeated.",
+        ),
     ] = None,
     pixel_format: Annotated[
-        str | None, typer.Option("--pix-fmt", help="Pixel format of the video.")
+        str | None,
+        typer.Option(
+            "--pix-fmt",
+            help="Pixel format of the result video, such as yuv420p10le. Default: like the input.",
+        ),
     ] = None,
-    start: Annotated[float | None, typer.Option(help="Start in a video, in seconds.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Upscale so many frames of a video.")] = None,
+    start: Annotated[
+        float | None,
+        typer.Option(help="Position in a video to start at, in seconds. Default: 0."),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Number of frames of a video to upscale. Default: all.")
+    ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Keep what was decoded before a video broke off.")
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="Keep the readable frames of a damaged video. Default: no result for it.",
+        ),
     ] = False,
     max_megapixels: Annotated[
-        float, typer.Option(help="Largest image that is opened, in millions of source pixels.")
+        float, typer.Option(help="Refuse images with more pixels than this, in millions.")
     ] = 178.0,
     json_file: Json = None,
 ) -> None:
     """Upscale images and videos.
 
-    Sound, subtitles, timestamps, colour tags, ICC profiles and EXIF are kept. Without -o the
-    result stands beside its input as NAME_srram_r10c64_x2.EXT.
+    Sound, subtitles, timestamps, colour tags, ICC profiles and EXIF are kept. Existing results
+    are not overwritten. If a file fails, the others go on; the exit code is then not 0.
     """
     settings = UpscaleSettings(
         output=output,
@@ -157,7 +193,9 @@ def _parse_memory(text: str) -> int:
     if not 1 <= size < math.inf:
         raise UsageError(f"--memory {text[:20]!r}: write it as 2GiB or 800MiB.")
     if size < _LEAST_BYTES and text.strip().isdigit():
-        raise UsageError(f"--memory {text} is so many bytes: write it as {text.strip()}MiB.")
+        raise UsageError(
+            f"--memory {text} means {text.strip()} bytes: add a unit, {text.strip()}MiB."
+        )
     return int(size)
 
 
@@ -183,7 +221,7 @@ def _parse_option(text: str) -> tuple[str, str]:
 
 
 class _Display:
-    """Shows a run of `upscale_files`: a bar over the frames of the file at work."""
+    """Shows a run of `upscale_files`: a bar over the frames of the current file."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
@@ -230,7 +268,7 @@ class _Display:
             if note not in self._seen:  # what holds for all files was said at the start
                 console.notice(f"{result.source.name}: {note}")
         if result.status == "skipped":
-            console.stderr.print(f"Skipped {result.source}: its output exists.", markup=False)
+            console.stderr.print(f"Skipped {result.source}: its result exists.", markup=False)
         elif result.status == "done":
             console.stdout.print(str(result.target), markup=False)
             if result.frames > 1:
