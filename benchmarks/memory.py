@@ -23,7 +23,7 @@ KINDS = ("frame", "tile", "statistics", "blocks")
 PROGRAM = """
 import sys
 import numpy as np
-from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
+from ramedge.host_memory import peak_resident_bytes, resident_bytes
 from ramedge.upscaling.open_model import RuntimeSettings, open_model
 from ramedge.types import Window
 from ramedge.runtimes.base import Features

@@ -30,10 +30,11 @@ from ramedge.bench.settings import (
 )
 from ramedge.bench.worker import Worker
 from ramedge.errors import UsageError
+from ramedge.host_memory import available_bytes
 from ramedge.network.config import config_of
 from ramedge.samples import sample_clip
 from ramedge.system import describe_machine, has_torch, usable_cores
-from ramedge.tiling.memory import available_bytes, network_bytes
+from ramedge.tiling.memory import network_bytes
 
 
 def run_bench(

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
-_STATM = Path("/proc/self/statm")
-_STATUS = Path("/proc/self/status")
-_UNKNOWN = 4 * 2**30
-"""Assumed where the system does not tell."""
-
+from ramedge.host_memory import available_bytes, resident_bytes
 
 _MIB = 2**20
 MeasuredKind = Literal["frame", "tile", "statistics", "blocks"]
@@ -73,59 +64,3 @@ class MemoryLimit:
         if self._limit is not None:
             return max(0.0, self._limit * _LIMIT_SHARE - self._held)
         return _FREE_SHARE * (available_bytes() + max(0, resident_bytes() - self._held))
-
-
-def available_bytes() -> int:
-    """Free memory in bytes: the system's, or what a container's limit leaves of it."""
-    free = _system_available()
-    limit, used = _read_int(_CGROUP / "memory.max"), _read_int(_CGROUP / "memory.current")
-    if limit is not None and used is not None:
-        free = min(free, max(0, limit - used))
-    return free
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now, in bytes; 0 where the system does not tell."""
-    try:
-        pages = int(_STATM.read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError, IndexError):
-        return 0
-
-
-def peak_resident_bytes() -> int | None:
-    """The most memory that this process ever held, in bytes; `None` where the system hides it.
-
-    Not `getrusage` on Linux: there a process begins with the peak of the one that started it.
-    """
-    try:
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    if sys.platform != "darwin":
-        return None
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _system_available() -> int:
-    try:
-        for line in _MEMINFO.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return _UNKNOWN
-
-
-def _read_int(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # absent, or "max"
-        return None

@@ -10,6 +10,7 @@ from small_networks import make_network
 
 from ramedge.errors import UsageError
 from ramedge.export.onnx import export_onnx
+from ramedge.host_memory import resident_bytes
 from ramedge.media.video import VideoReader
 from ramedge.network.channel_statistics import attention_change, merge, save_excitation
 from ramedge.network.config import NetworkConfig
@@ -25,7 +26,6 @@ from ramedge.tiling.attention.fixed_point import TOLERANCE, AttentionSolver
 from ramedge.tiling.execution import FrameTiler
 from ramedge.tiling.grid import TileChoice, TilePlan
 from ramedge.tiling.halos import Halos
-from ramedge.tiling.memory import resident_bytes
 from ramedge.types import Window
 from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
