@@ -4,7 +4,7 @@
 
 Counted is what the process grew by from the opened model, before any graph is compiled, to its
 peak. A line through the sizes gives the fixed part and the bytes per pixel that stand in
-`ramedge/tiling/memory.py`.
+`runtimes/openvino/memory.py`.
 """
 
 from __future__ import annotations

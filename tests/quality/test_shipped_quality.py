@@ -20,6 +20,7 @@ from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
 from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.runtimes.torch.runtime import TorchRuntime
 from ramedge.samples import PHOTOS, sample_photo
+from ramedge.tiling.options import TilingOptions
 from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 from ramedge.weights import FOLDER, NETWORK, shipped_artifact, shipped_weights
@@ -58,7 +59,9 @@ def patterns(side: int) -> dict[str, np.ndarray]:
 def test_patterns_keep_their_brightness_and_grey(scale: int, precision: PrecisionName) -> None:
     """Beside Pillow's bicubic: a network trained on photos alone leaves its range on them."""
     side = 96
-    with Upscaler(RuntimeSettings(scale=scale, precision=precision), tile=0) as upscaler:
+    with Upscaler(
+        RuntimeSettings(scale=scale, precision=precision), tiling=TilingOptions("whole")
+    ) as upscaler:
         for name, pixels in patterns(side).items():
             size = (side * scale, side * scale)
             smooth = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
@@ -72,7 +75,10 @@ def test_tiles_of_less_than_fp32_agree_with_the_whole_frame(precision: Precision
     with Image.open(sample_photo(PHOTOS[1])) as opened:
         pixels = np.asarray(opened.convert("RGB"))[90:240, 120:320]
     settings = RuntimeSettings(precision=precision)
-    with Upscaler(settings, tile=64) as tiled, Upscaler(settings, tile=0) as whole:
+    with (
+        Upscaler(settings, tiling=TilingOptions(64)) as tiled,
+        Upscaler(settings, tiling=TilingOptions("whole")) as whole,
+    ):
         difference = tiled.upscale(pixels).astype(float) - whole.upscale(pixels)
     assert -10 * np.log10(max((difference**2).mean(), 1e-9) / 255**2) >= 60
 
