@@ -39,6 +39,7 @@ _LEAST_BYTES = 1 << 20
 """A smaller number without a unit was meant in another one."""
 
 
+_MODES = "|".join(get_args(TileMode))
 _FORMER_TEMPORAL = "follow"
 
 
@@ -68,7 +69,7 @@ def upscale(
             help="Attention of tiles: exact (the whole frame's), temporal (the frame before's) or "
             "fast (each tile's own, seams possible).",
             parser=_parse_mode,
-            metavar=f"[{'|'.join(get_args(TileMode))}]",
+            metavar=f"[{_MODES}]",
         ),
     ] = "exact",
     memory: Annotated[
