@@ -4,7 +4,7 @@
 
 All modes run on the same frame in turn, in one process, with tiles of the same side. The first
 frame, for which there is none before, is left out of the times; those are of all others together,
-frames that were done anew included. With `--width` wider frames are reduced to it.
+recomputed frames included. With `--width` wider frames are reduced to it.
 """
 
 from __future__ import annotations
