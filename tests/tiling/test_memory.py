@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ramedge.errors import UsageError
 from ramedge.host_memory import available_bytes, resident_bytes
-from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import ChannelExcitation
 from ramedge.notes import Notes
-from ramedge.runtimes.base import Runtime
 from ramedge.runtimes.limits import Limits
 from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.tiling.choice import FixedPoint, Whole
@@ -262,7 +261,7 @@ def test_a_gpu_with_little_memory_gets_tiles_whatever_the_host_has(
     pixels = np.zeros((2160, 3840, 3), np.uint8)
     found = {}
     for where, limits in (("gpu", Limits(2 << 30, False)), ("host", Limits())):
-        runtime = FakeRuntime(name, precision, computed, limits)
+        runtime = fake_runtime(name, precision, computed, limits)
         notes = Notes()
         opened = OpenedModel(runtime, "srram_r10c64", "0" * 64, Halos(34), "a test")
         planned = FramePlanner(opened, TilingOptions(), notes)
@@ -279,30 +278,16 @@ def test_a_gpu_with_little_memory_gets_tiles_whatever_the_host_has(
     assert found["host"] == Whole()
 
 
-class FakeRuntime(Runtime):
-    """Computes nothing; says what a runtime of a backend would."""
-
-    scale = 2
-
-    def __init__(self, name: str, precision: str, compute_dtype: str, limits: Limits) -> None:
-        self.name = name
-        self.device = "fake"
-        self.precision = precision
-        self.compute_dtype = compute_dtype
-        self.excitation = ChannelExcitation(
+def fake_runtime(name: str, precision: str, compute_dtype: str, limits: Limits) -> SimpleNamespace:
+    """Says of itself what a runtime of a backend would, and computes nothing."""
+    return SimpleNamespace(
+        name=name,
+        scale=2,
+        precision=precision,
+        compute_dtype=compute_dtype,
+        limits=limits,
+        excitation=ChannelExcitation(
             np.zeros((10, 4, 64)), np.zeros((10, 4)), np.zeros((10, 64, 4)), np.zeros((10, 64))
-        )
-        self._limits = limits
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    def feature_type(self, pixel_type: np.dtype) -> np.dtype:
-        return np.dtype(np.float16)
-
-    def _infer_pixels(self, pixels: Pixels) -> Pixels:
-        raise NotImplementedError
-
-    def _infer_float(self, images: np.ndarray, fp32: bool) -> np.ndarray:
-        raise NotImplementedError
+        ),
+        feature_type=lambda _pixels: np.dtype(np.float16),
+    )

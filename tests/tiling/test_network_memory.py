@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from ramedge.runtimes.limits import GraphMemory, MeasuredKind
+from ramedge.runtimes.limits import GraphMemory, Limits, MeasuredKind
 from ramedge.runtimes.openvino.memory import MEASURED
-from ramedge.runtimes.openvino.runtime import OpenVinoRuntime
 from ramedge.tiling.choice import Whole
 from ramedge.tiling.frame_memory import frame_memory
+from ramedge.tiling.halos import Halos
 from ramedge.tiling.network_memory import estimated_memory, network_memory, peak_bytes
-from ramedge.upscaling.open_model import RuntimeSettings, open_model
 
 EIGHT, SIXTEEN = np.dtype(np.uint8), np.dtype(np.uint16)
 KINDS: tuple[MeasuredKind, ...] = ("frame", "tile", "statistics", "blocks")
@@ -60,25 +61,34 @@ def test_peak_grows_with_the_pixels() -> None:
 def test_the_measured_memory_is_that_of_what_really_runs(
     precision: str, computed: str, pixels: np.dtype, counted: str
 ) -> None:
-    opened = open_model(RuntimeSettings(precision="fp32"))
-    with opened.runtime as runtime:
-        runtime.precision, runtime.compute_dtype = precision, computed
-        found = network_memory(runtime, pixels)
-        assert found.frame == MEASURED["frame", 2, counted]
-        assert found.blocks == MEASURED["blocks", 2, counted]
-        memory = frame_memory(runtime, opened.halos, pixels)
+    runtime = fake_runtime(precision, computed, (10, 64))
+    found = network_memory(runtime, pixels)  # type: ignore[arg-type]
+    assert found.frame == MEASURED["frame", 2, counted]
+    assert found.blocks == MEASURED["blocks", 2, counted]
+    memory = frame_memory(runtime, Halos(34), pixels)  # type: ignore[arg-type]
     assert memory.needed(100, 100, Whole()).total == peak_bytes(found.frame, 10_000)
+    assert memory.feature_bytes == 2 * 64 * 2
 
 
-def test_a_network_of_another_size_is_not_counted_as_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with open_model(RuntimeSettings(precision="fp32")).runtime as runtime:
-        assert isinstance(runtime, OpenVinoRuntime)
-        excitation = runtime.excitation
-        assert excitation is not None
-        monkeypatch.setattr(type(excitation), "shape", (20, 96))
-        found = network_memory(runtime, EIGHT)
-        assert found.tile == estimated_memory("tile", 2, "float32", 20, 96)
-        runtime.excitation = None
-        assert network_memory(runtime, EIGHT).tile == MEASURED["tile", 2, "float32"]
+def test_a_network_of_another_size_is_not_counted_as_measured() -> None:
+    found = network_memory(fake_runtime("fp32", "float32", (20, 96)), EIGHT)  # type: ignore[arg-type]
+    assert found.tile == estimated_memory("tile", 2, "float32", 20, 96)
+
+
+def test_a_model_without_tiles_counts_as_the_shipped_network() -> None:
+    found = network_memory(fake_runtime("fp32", "float32", None), EIGHT)  # type: ignore[arg-type]
+    assert found.tile == MEASURED["tile", 2, "float32"]
+
+
+def fake_runtime(
+    precision: str, compute_dtype: str, shape: tuple[int, int] | None
+) -> SimpleNamespace:
+    """Says of itself what OpenVINO's would, and computes nothing."""
+    return SimpleNamespace(
+        scale=2,
+        precision=precision,
+        compute_dtype=compute_dtype,
+        limits=Limits(measured=MEASURED),
+        excitation=None if shape is None else SimpleNamespace(shape=shape),
+        feature_type=lambda _pixels: np.dtype(np.float16),
+    )
