@@ -4,7 +4,7 @@
 
 Counted is what the process grew by from the opened model, before any graph is compiled, to its
 peak. A line through the sizes gives the fixed part and the bytes per pixel that stand in
-`ramedge/tiling/memory.py`.
+`runtimes/openvino/memory.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KINDS = ("frame", "tile", "statistics", "blocks")
 PROGRAM = """
 import sys
 import numpy as np
-from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
+from ramedge.host_memory import peak_resident_bytes, resident_bytes
 from ramedge.upscaling.open_model import RuntimeSettings, open_model
 from ramedge.types import Window
 from ramedge.runtimes.runtime import Features

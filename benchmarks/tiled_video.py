@@ -1,10 +1,10 @@
-"""What `follow` and `exact` cost beside `fast` on a video, and how near they come to whole frames.
+"""What `temporal` and `exact` cost beside `fast` on a video, and how they agree with whole frames.
 
     python benchmarks/tiled_video.py CLIP... [--frames 24] [--skip 20] [--tile 128] [--json FILE]
 
 All modes run on the same frame in turn, in one process, with tiles of the same side. The first
 frame, for which there is none before, is left out of the times; those are of all others together,
-frames that were done anew included. With `--width` wider frames are reduced to it.
+recomputed frames included. With `--width` wider frames are reduced to it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ramedge import Upscaler
+from ramedge import TilingOptions, Upscaler
 from ramedge.media.video import VideoReader
 from ramedge.system import describe_machine
+from ramedge.tiling.options import TileMode
 from ramedge.upscaling.open_model import RuntimeSettings
 
-MODES = ("exact", "follow", "fast")
+MODES: tuple[TileMode, ...] = ("exact", "temporal", "fast")
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Tally:
     flipped: list[float] = field(default_factory=list)
     flipped_pixels: list[float] = field(default_factory=list)
     largest_flip: int = 0
-    anew: int = 0
+    recomputed: int = 0
 
     def compare(self, found: np.ndarray, whole: np.ndarray) -> None:
         difference = np.abs(found.astype(int) - whole)
@@ -65,8 +66,8 @@ def run(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
     settings = RuntimeSettings(
         scale=arguments.scale, precision=arguments.precision, model=arguments.model
     )
-    whole = Upscaler(settings, tile=0)
-    upscalers = {mode: Upscaler(settings, arguments.tile, tile_mode=mode) for mode in MODES}  # type: ignore[arg-type]
+    whole = Upscaler(settings, TilingOptions(tile="whole"))
+    upscalers = {mode: Upscaler(settings, TilingOptions(arguments.tile, mode)) for mode in MODES}
     for upscaler in upscalers.values():
         upscaler.upscale(frames[0])  # compiles
         upscaler.cut()
@@ -78,7 +79,7 @@ def run(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
             found = upscaler.upscale(frame)
             tallies[name].seconds.append(time.perf_counter() - started)
             tallies[name].compare(found, expected)
-            tallies[name].anew += not getattr(upscaler._tiler, "followed", True)
+            tallies[name].recomputed += not upscaler.attention_from_previous
     result: dict[str, object] = {"clip": path.name, "size": frames[0].shape[1::-1], "modes": {}}
     for name, tally in tallies.items():
         pixels = frames[0].shape[0] * frames[0].shape[1]
@@ -88,7 +89,7 @@ def run(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
             "microseconds_per_pixel": 1e6 * float(np.mean(seconds)) / pixels,
             "times_fast": float(seconds.sum() / beside.sum()),
             "median_times_fast": float(np.median(seconds / beside)),
-            "done_anew": tally.anew - 1 if name == "follow" else None,
+            "recomputed": tally.recomputed - 1 if name == "temporal" else None,
             "lowest_psnr": min(tally.psnr),
             "flipped": float(np.mean(tally.flipped)),
             "flipped_pixels": float(np.mean(tally.flipped_pixels)),

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ramedge import Upscaler
+from ramedge import TilingOptions, Upscaler
 from ramedge.quality.photos import downscale
 from ramedge.system import describe_machine
 from ramedge.upscaling.open_model import RuntimeSettings
@@ -84,7 +84,7 @@ def widened(pixels: np.ndarray) -> np.ndarray:
 
 
 def upscale_whole(name: str, pixels: np.ndarray, settings: RuntimeSettings, repeat: int) -> Whole:
-    with Upscaler(settings, tile=0) as upscaler:
+    with Upscaler(settings, TilingOptions(tile="whole")) as upscaler:
         precision = upscaler.model.runtime.precision
         result, seconds = timed(upscaler, pixels, repeat)
         wide = timed(upscaler, widened(pixels), 1)[0] if precision == "fp32" else None
@@ -98,14 +98,14 @@ def compare(whole: Whole, tiled: Upscaler, repeat: int) -> tuple[Row, np.ndarray
     if whole.wide is not None:
         error = np.abs(timed(tiled, widened(whole.pixels), 1)[0] - whole.wide) / 65535
     mean_square = float((error**2).mean())
-    assert tiled.tile is not None
+    assert isinstance(tiled.tiling.tile, int)
     row = Row(
         image=whole.name,
         scale=tiled.scale,
         size=f"{whole.pixels.shape[1]}x{whole.pixels.shape[0]}",
         precision=whole.precision,
-        tile=tiled.tile,
-        mode=tiled.tile_mode,
+        tile=tiled.tiling.tile,
+        mode=tiled.tiling.mode,
         max_error=float(error.max()),
         psnr=-10 * float(np.log10(mean_square)) if mean_square else None,
         flipped=float((difference > 0).mean()),
@@ -139,7 +139,7 @@ def main() -> None:
         for path in arguments.images:
             whole = upscale_whole(path.name, read(path, scale, crop), settings, arguments.repeat)
             for tile, mode in product(arguments.tile or [64], ("exact", "fast")):
-                with Upscaler(settings, tile, tile_mode=mode) as tiled:
+                with Upscaler(settings, TilingOptions(tile, mode)) as tiled:
                     row, picture = compare(whole, tiled, arguments.repeat)
                 rows.append(vars(row))
                 pictures.append(picture)

@@ -2,7 +2,7 @@
 
 The public API, loaded when first used so that `import ramedge` is light and needs no torch:
 
-- `Upscaler`, `RuntimeSettings`: upscale pixels.
+- `Upscaler`, `RuntimeSettings`, `TilingOptions`: upscale pixels.
 - `upscale_files`, `UpscaleSettings`: upscale image and video files.
 - `evaluate`, `evaluate_sets`: PSNR-Y and SSIM-Y on a folder, or on several at several scales.
 - `load_weights`, `save_weights`, `SRRAM`, `NetworkConfig`: the network in PyTorch.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ramedge.network.weights import Weights, load_weights, save_weights
     from ramedge.quality.benchmark_sets import Comparison, evaluate_sets
     from ramedge.quality.evaluation import Evaluation, evaluate
+    from ramedge.tiling.options import TilingOptions
     from ramedge.training.loop import train
     from ramedge.training.settings import TrainingSettings
     from ramedge.upscaling.open_model import RuntimeSettings
@@ -39,6 +40,7 @@ _HOMES = {
     "RamedgeError": "ramedge.errors",
     "RuntimeSettings": "ramedge.upscaling.open_model",
     "SRRAM": "ramedge.network.srram",
+    "TilingOptions": "ramedge.tiling.options",
     "TrainingSettings": "ramedge.training.settings",
     "UpscaleSettings": "ramedge.jobs.pipeline",
     "Upscaler": "ramedge.upscaling.upscaler",
@@ -60,6 +62,7 @@ __all__ = [
     "NetworkConfig",
     "RamedgeError",
     "RuntimeSettings",
+    "TilingOptions",
     "TrainingSettings",
     "UpscaleSettings",
     "Upscaler",

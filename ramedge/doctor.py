@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from ramedge.errors import DependencyError, RamedgeError
 from ramedge.failures import as_failure
+from ramedge.host_memory import available_bytes
 from ramedge.requirements import need_of, needs
 from ramedge.system import cpu_flags, cpu_name, nvidia_gpus, usable_cores
-from ramedge.tiling.memory import available_bytes
 
 Status = Literal["ok", "missing", "broken"]
 

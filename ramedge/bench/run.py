@@ -30,10 +30,11 @@ from ramedge.bench.settings import (
 )
 from ramedge.bench.worker import Worker
 from ramedge.errors import UsageError
+from ramedge.host_memory import available_bytes
 from ramedge.network.config import config_of
 from ramedge.samples import sample_clip
 from ramedge.system import describe_machine, has_torch, usable_cores
-from ramedge.tiling.memory import available_bytes, network_bytes
+from ramedge.tiling.network_memory import estimated_memory, peak_bytes
 
 
 def run_bench(
@@ -121,7 +122,7 @@ def _notes(
 
 def _check_memory(engines: Sequence[Engine], sizes: Sequence[Size]) -> None:
     needed = sum(
-        network_bytes("frame", engine.scale, "fp32", size.height * size.width)
+        peak_bytes(estimated_memory("frame", engine.scale, "float32"), size.height * size.width)
         for engine in engines
         for size in sizes
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramedge.jobs.output_paths import Job
-from ramedge.jobs.pipeline import upscale_picture
+from ramedge.jobs.pictures import upscale_picture
 from ramedge.jobs.threaded_pipeline import overlap
 from ramedge.media.frames import Pixels
 from ramedge.media.image_writer import write_image

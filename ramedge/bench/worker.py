@@ -20,9 +20,9 @@ from ramedge.bench.settings import Engine
 from ramedge.bench.stages import Stages, run_stages
 from ramedge.errors import RuntimeUnavailableError, UnexpectedError
 from ramedge.failures import as_failure
+from ramedge.host_memory import peak_resident_bytes
 from ramedge.media.frames import Pixels
 from ramedge.quality.gate import Images
-from ramedge.tiling.memory import peak_resident_bytes
 from ramedge.upscaling.open_model import model_source
 from ramedge.upscaling.upscaler import Upscaler
 

@@ -6,9 +6,8 @@ import json
 import math
 import re
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.progress import Progress, TaskID
@@ -33,19 +32,23 @@ from ramedge.files import write_text
 from ramedge.jobs.output_paths import Existing, Job
 from ramedge.jobs.pipeline import FileResult, UpscaleObserver, UpscaleSettings, upscale_files
 from ramedge.media.video import EncodingSettings
-from ramedge.tiling.planner import TileOption
+from ramedge.tiling.options import TileMode, TileRequest, TilingOptions
 from ramedge.upscaling.open_model import RuntimeSettings
 
 _LEAST_BYTES = 1 << 20
 """A smaller number without a unit was meant in another one."""
 
 
-class TileModeChoice(str, Enum):
-    """Which channel attention tiles use."""
+_MODES = "|".join(get_args(TileMode))
+_FORMER_TEMPORAL = "follow"
 
-    exact = "exact"
-    follow = "follow"
-    fast = "fast"
+
+def _parse_mode(text: str) -> str:
+    """The mode; whether there is one of that name is for `TilingOptions`."""
+    if text == _FORMER_TEMPORAL:
+        console.notice("--tile-mode follow is called temporal.")
+        return "temporal"
+    return text
 
 
 def upscale(
@@ -69,13 +72,15 @@ def upscale(
     device: Device = "auto",
     tile: TileText = "auto",
     tile_mode: Annotated[
-        TileModeChoice,
+        str,
         typer.Option(
             help="Channel attention of tiles. exact: the whole frame's, same result as without "
             "tiles. temporal: the previous frame's, faster for videos. fast: each tile's own, "
-            "seams possible."
+            "seams possible.",
+            parser=_parse_mode,
+            metavar=f"[{_MODES}]",
         ),
-    ] = TileModeChoice.exact,
+    ] = "exact",
     memory: Annotated[
         str | None,
         typer.Option(
@@ -143,9 +148,11 @@ def upscale(
             model=model,
             device=device,
         ),
-        tile=_parse_tile(tile),
-        tile_mode=tile_mode.value,
-        memory=None if memory is None else _parse_memory(memory),
+        tiling=TilingOptions(
+            tile=_parse_tile(tile),
+            mode=cast("TileMode", tile_mode),
+            memory=None if memory is None else _parse_memory(memory),
+        ),
         ensemble=ensemble,
         existing=_existing(overwrite, skip),
         encoding=EncodingSettings(
@@ -176,13 +183,15 @@ def upscale(
         raise typer.Exit(exit_code(result.unexpected for result in failed))
 
 
-def _parse_tile(text: str) -> TileOption:
+def _parse_tile(text: str) -> TileRequest:
     if text == "auto":
-        return None
+        return "auto"
+    if text in ("whole", "0"):
+        return "whole"
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"--tile {text!r}: use auto, 0 or a number of pixels.") from None
+        raise UsageError(f"--tile {text!r}: use auto, whole or a number of pixels.") from None
 
 
 def _parse_memory(text: str) -> int:
@@ -234,7 +243,8 @@ class _Display:
             on_model=self._model,
             on_start=self._start,
             on_frame=self._frame,
-            on_plan=lambda text: console.stderr.print(f"{self._name}: {text}", markup=False),
+            # Running the network for it pays for those who watch.
+            on_estimate=self._estimate if console.stderr.is_terminal else None,
             on_tile=self._tile,
             on_result=self._result,
         )
@@ -255,6 +265,9 @@ class _Display:
             speed = self._bar.tasks[-1].speed
             info = f"{speed:.2f} fps" if speed else ""
             self._bar.update(self._task, completed=done, info=info)
+
+    def _estimate(self, text: str) -> None:
+        console.stderr.print(f"{self._name}: {text}", markup=False)
 
     def _tile(self, done: int, total: int) -> None:
         if self._task is not None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +12,12 @@ from ramedge.errors import InputError, RamedgeError, UnexpectedError, UsageError
 from ramedge.failures import as_failure
 from ramedge.files import check_writable
 from ramedge.jobs.output_paths import Existing, Job, expand, plan
+from ramedge.jobs.pictures import upscale_to_file
 from ramedge.jobs.threaded_pipeline import overlap_many
-from ramedge.media.frames import Pixels, plane_of, three_of
-from ramedge.media.image_writer import check_output, takes_strips, write_image, write_strips
-from ramedge.media.images import DEFAULT_MAX_PIXELS, Picture, read_image
+from ramedge.media.frames import Pixels
+from ramedge.media.images import DEFAULT_MAX_PIXELS, read_image
 from ramedge.media.video import EncodingSettings, Frame, VideoReader, VideoWriter
-from ramedge.tiling.attention.fixed_point import TileMode
-from ramedge.tiling.planner import TileOption
+from ramedge.tiling.options import TilingOptions
 from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
@@ -32,11 +30,9 @@ class UpscaleSettings:
 
     Attributes:
         output: a file, or a folder; `None` writes beside each input.
-        tile: side of a tile in source pixels, 0 for whole frames, `None` for automatic.
+        tiling: tiles, where their attention comes from, and memory.
         ensemble: the mean over 8 flips and turns of each frame, see
             `ramedge.upscaling.self_ensemble`.
-        tile_mode: where the attention of tiles comes from, see `ramedge.tiling.execution`.
-        memory: bytes that the process may take; `None` is what is free.
         existing: what happens to outputs that exist.
         encoding: codec and its options, for videos.
         start_seconds: where to start in a video.
@@ -47,10 +43,8 @@ class UpscaleSettings:
 
     output: Path | None = None
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
-    tile: TileOption = None
+    tiling: TilingOptions = field(default_factory=TilingOptions)
     ensemble: bool = False
-    tile_mode: TileMode = "exact"
-    memory: int | None = None
     existing: Existing = "refuse"
     encoding: EncodingSettings = field(default_factory=EncodingSettings)
     start_seconds: float | None = None
@@ -107,7 +101,8 @@ class UpscaleObserver:
         on_model: the line that says what runs, and why; fallbacks taken for all files.
         on_start: a file begins; number of frames where known.
         on_frame: frames of the current file done.
-        on_plan: the tiles of a frame are chosen: what they are, and what they will take.
+        on_estimate: the tiles of a frame are chosen: what they are, and what they will take; the
+            network is run for that, so `None` asks for no estimate.
         on_tile: tiles of the current frame done, and how many there are.
         on_result: a file is finished, skipped or failed.
     """
@@ -115,7 +110,7 @@ class UpscaleObserver:
     on_model: Callable[[str, tuple[str, ...]], None] = lambda _why, _notes: None
     on_start: Callable[[Job, int | None], None] = lambda _job, _frames: None
     on_frame: Callable[[int], None] = lambda _done: None
-    on_plan: Callable[[str], None] = lambda _text: None
+    on_estimate: Callable[[str], None] | None = None
     on_tile: Callable[[int, int], None] = lambda _done, _total: None
     on_result: Callable[[FileResult], None] = lambda _result: None
 
@@ -136,15 +131,12 @@ def upscale_files(
     """
     settings = settings or UpscaleSettings()
     observer = observer or UpscaleObserver()
-    with Upscaler(
-        settings.runtime, settings.tile, settings.ensemble, settings.tile_mode, settings.memory
-    ) as upscaler:
+    with Upscaler(settings.runtime, settings.tiling, settings.ensemble) as upscaler:
         made_by = f"_{upscaler.model.network}_x{upscaler.scale}"
         sources, failures = expand([inputs] if isinstance(inputs, str) else inputs, made_by)
         jobs, skipped = plan(sources, settings.output, made_by, settings.existing)
         observer.on_model(upscaler.reason, upscaler.model.runtime.notes)
-        upscaler.on_plan = observer.on_plan
-        upscaler.on_tile = observer.on_tile
+        upscaler.observe(observer.on_tile, observer.on_estimate)
         results = [FileResult(source, None, status="skipped") for source in skipped]
         for text, failure in failures.items():
             results.append(FileResult(Path(text), None))
@@ -179,7 +171,7 @@ def _upscale_file(
         )
     except Exception as error:
         result.fail(as_failure(error, f"upscaling {job.source}"))
-    result.notes = upscaler.notes + result.notes
+    result.notes = [*upscaler.notes, *result.notes]
     result.seconds = time.perf_counter() - started
     result.model_seconds = upscaler.timing.seconds - model_started
     return result
@@ -197,57 +189,9 @@ def _upscale_image(
     result.notes += picture.notes
     if settings.start_seconds is not None or settings.frames is not None:
         result.notes.append("An image: --start and --frames are for videos.")
-    height, width = picture.color.shape[:2]
-    check_output(job.target, height * upscaler.scale, width * upscaler.scale)
-    if takes_strips(job.target) and upscaler.strip_tiles(picture.color, _planes(picture)).side:
-        result.notes += _write_in_strips(picture, upscaler, job.target)
-    else:
-        result.notes += write_image(upscale_picture(picture, upscaler), job.target)
+    result.notes += upscale_to_file(picture, upscaler, job.target)
     result.frames = 1
     observer.on_frame(1)
-
-
-def upscale_picture(picture: Picture, upscaler: Upscaler) -> Picture:
-    """Upscale colour and alpha; depth, greyness and metadata stay."""
-    if picture.grey:
-        plane = upscaler.upscale_plane(picture.color[:, :, 0])
-        color: Pixels = plane[:, :, None].repeat(3, axis=2)
-    else:
-        color = upscaler.upscale(picture.color)
-    upscaler.cut()
-    alpha = None if picture.alpha is None else upscaler.upscale_plane(picture.alpha)
-    return Picture(
-        color=color, alpha=alpha, grey=picture.grey, metadata=picture.metadata, notes=picture.notes
-    )
-
-
-def _write_in_strips(picture: Picture, upscaler: Upscaler, target: Path) -> tuple[str, ...]:
-    """Upscale and write strip by strip; where memory runs out, begin anew with smaller tiles."""
-    height = picture.color.shape[0] * upscaler.scale
-    while True:
-        try:
-            notes = write_strips(upscale_in_strips(picture, upscaler), height, target)
-            return (*notes, "Written while it was made: the result never stood in memory whole.")
-        except MemoryError:
-            upscaler.shrink_tile(picture.color, _planes(picture))
-
-
-def _planes(picture: Picture) -> int:
-    """Images that are upscaled at the same time: the colours, and the alpha beside them."""
-    return 1 if picture.alpha is None else 2
-
-
-def upscale_in_strips(picture: Picture, upscaler: Upscaler) -> Iterator[Picture]:
-    """As `upscale_picture`, but strips of the result from top to bottom, as they are made."""
-    tiles = upscaler.strip_tiles(picture.color, _planes(picture))
-    colors = upscaler.bands(picture.color, tiles)
-    alphas: Iterator[Pixels | None] = repeat(None)
-    if picture.alpha is not None:
-        alphas = map(plane_of, upscaler.bands(three_of(picture.alpha), tiles))
-    if picture.grey:
-        colors = (three_of(plane_of(band)) for band in colors)
-    for color, alpha in zip(colors, alphas, strict=False):
-        yield Picture(color, alpha, picture.grey, picture.metadata)
 
 
 def _upscale_video(

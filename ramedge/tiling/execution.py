@@ -1,83 +1,85 @@
-"""Frames in tiles: with the whole frame's attention, that of the frame before, or their own."""
+"""Runs frames in tiles: with the attention of their frame, of the previous one, or their own."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
-
-import numpy as np
 
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import Statistic, Values, attention_change, merge
 from ramedge.runtimes.runtime import Runtime
-from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner
-from ramedge.tiling.attention.fixed_point import AttentionSolver, Solved, TileMode, expected_passes
-from ramedge.tiling.attention.temporal import Following
-from ramedge.tiling.grid import Tile, TileChoice, TilePlan
+from ramedge.tiling.attention.blockwise import BlockRunner
+from ramedge.tiling.attention.fixed_point import AttentionSolver, Solved, expected_iterations
+from ramedge.tiling.attention.temporal import TemporalAttention
+from ramedge.tiling.choice import Blockwise, Exact, Independent, Temporal, Tiles
+from ramedge.tiling.grid import Tile, TilePlan
 from ramedge.tiling.halos import Halos
-
-OnTile = Callable[[int, int], None]
+from ramedge.tiling.plans import TilePlans
+from ramedge.tiling.stitching import OnTile, TileCounter, assembled, stitched
 
 
 class Tiler(ABC):
     """Upscales frames tile by tile.
 
-    Frames of one video follow one another; `reset` tells that the next frame is of another.
+    The frames of one video come one after another; `reset` says that the next frame is of another.
     """
 
-    def __init__(self, scale: int, halos: Halos, mode: TileMode) -> None:
+    from_previous = False
+    """Whether the last frame took its attention from the one before it."""
+
+    def __init__(self, scale: int, halos: Halos) -> None:
         self._scale = scale
         self._halos = halos
-        self._mode = mode
 
-    def upscale(self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile) -> Pixels:
-        """`[H, W, 3]` uint8 or uint16 → `[s·H, s·W, 3]`, in tiles.
-
-        `on_tile` is told how many tiles were run, and how many there may be.
-        """
-        return _assembled(self.bands(pixels, tiles, on_tile), pixels, self._scale)
+    def upscale(self, pixels: Pixels, tiles: Tiles, on_tile: OnTile) -> Pixels:
+        """`[H, W, 3]` uint8 or uint16 → `[s·H, s·W, 3]` of the same dtype, in tiles."""
+        return assembled(self.bands(pixels, tiles, on_tile), pixels, self._scale)
 
     @abstractmethod
-    def bands(self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile) -> Iterator[Pixels]:
+    def bands(self, pixels: Pixels, tiles: Tiles, on_tile: OnTile) -> Iterator[Pixels]:
         """As `upscale`, but the rows that are done, `[rows, s·W, 3]` each, from top to bottom."""
 
     def reset(self) -> None:  # noqa: B027  # not every way of tiling remembers a frame
-        """Forget the frame before."""
+        """Forget the previous frame."""
 
-    def _plan(self, pixels: Pixels, side: int) -> TilePlan:
-        halo = self._halos.rendering(self._mode, 8 * pixels.dtype.itemsize)
-        return TilePlan(pixels.shape[0], pixels.shape[1], side, halo)
+    def _rendering(self, pixels: Pixels, tiles: Tiles) -> TilePlan:
+        height, width = pixels.shape[:2]
+        return self._plans(pixels).rendering(height, width, tiles)
+
+    def _plans(self, pixels: Pixels) -> TilePlans:
+        return TilePlans(self._halos, 8 * pixels.dtype.itemsize)
 
 
-class LoneTiler(Tiler):
-    """The mode `fast`: each tile is upscaled as if it were a frame."""
+class IndependentTiler(Tiler):
+    """Each tile is upscaled as if it were a frame: `Independent`."""
 
     def __init__(self, infer: Callable[[Pixels], Pixels], scale: int, halos: Halos) -> None:
         """Take what upscales a whole frame."""
-        super().__init__(scale, halos, "fast")
+        super().__init__(scale, halos)
         self._infer = infer
 
     def bands(  # noqa: D102
-        self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile
+        self, pixels: Pixels, tiles: Tiles, on_tile: OnTile
     ) -> Iterator[Pixels]:
-        plan = self._plan(pixels, tiles.side)
-        count = _Count(plan, 1, on_tile)
+        if not isinstance(tiles, Independent):
+            raise UsageError(f"{tiles} needs tiles that share one attention.")
+        plan = self._rendering(pixels, tiles)
+        counter = TileCounter(plan, 1, on_tile)
 
         def upscaled() -> Iterator[tuple[Tile, Pixels]]:
             for tile in plan:
                 yield tile, self._infer(pixels[tile.source.slices])
-                count.one()
+                counter.count()
 
-        return _stitched(plan, self._scale, upscaled())
+        return stitched(plan, self._scale, upscaled())
 
 
-class FrameTiler(Tiler):
-    """The modes `exact` and `follow`: all tiles share one attention."""
+class SharedAttentionTiler(Tiler):
+    """All tiles of a frame share one attention: `Blockwise`, `FixedPoint` and `Temporal`."""
 
-    def __init__(self, runtime: Runtime, halos: Halos, mode: TileMode) -> None:
+    def __init__(self, runtime: Runtime, halos: Halos) -> None:
         """Take a runtime that has the tile graph.
 
         Raises:
@@ -85,84 +87,85 @@ class FrameTiler(Tiler):
         """
         if runtime.excitation is None:
             raise UsageError("This model has no graph for tiles: export it again.")
-        super().__init__(runtime.scale, halos, mode)
+        super().__init__(runtime.scale, halos)
         self._runtime = runtime
         self._excitation = runtime.excitation
         self._solver = AttentionSolver(runtime, runtime.excitation)
         self._blocks = BlockRunner(runtime, runtime.excitation)
-        self._before: _Seen | None = None
-        self.followed = False
-        """Whether the last frame was done with the attention of the one before."""
+        self._previous: _Seen | None = None
 
     def reset(self) -> None:  # noqa: D102
-        self._before = None
+        self._previous = None
         self._blocks.forget()
 
     def upscale(  # noqa: D102
-        self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile
+        self, pixels: Pixels, tiles: Tiles, on_tile: OnTile
     ) -> Pixels:
-        plan = self._plan(pixels, tiles.side)
-        self.followed = self._mode == "follow" and self._knows(plan)
-        if self.followed:
-            result = self._follow(pixels, plan, on_tile)
-            if result is not None:
-                return result
-            self.followed = False  # a cut: this frame anew
+        self.from_previous = False
+        if isinstance(tiles, Temporal):
+            plan = self._rendering(pixels, tiles)
+            if self._previous is not None and self._previous.plan == plan:
+                result = self._with_previous(pixels, self._previous, on_tile)
+                if result is not None:
+                    self.from_previous = True
+                    return result
         return super().upscale(pixels, tiles, on_tile)
 
-    def _knows(self, plan: TilePlan) -> bool:
-        """Whether the frame before was done in the same tiles."""
-        return self._before is not None and self._before.plan == plan
-
-    def _follow(self, pixels: Pixels, plan: TilePlan, on_tile: OnTile) -> Pixels | None:
-        """The frame with what the one before tells of it; `None` where that is too little."""
-        assert self._before is not None
-        following = Following(self._before.statistics, self._excitation)
-        count = _Count(plan, 1, on_tile)
+    def _with_previous(self, pixels: Pixels, previous: _Seen, on_tile: OnTile) -> Pixels | None:
+        """The frame with the previous one's attention; `None` where they differ too much."""
+        plan = previous.plan
+        temporal = TemporalAttention(previous.statistics, self._excitation)
+        counter = TileCounter(plan, 1, on_tile)
 
         def upscaled() -> Iterator[tuple[Tile, Pixels]]:
             for tile in plan:
-                result, statistic = self._run(pixels, tile, following.logits)
-                following.take(statistic)
-                count.one()
-                if following.is_lost:
-                    raise _Lost
+                result, statistic = self._run(pixels, tile, temporal.logits)
+                temporal.take(statistic)
+                counter.count()
+                if temporal.has_lost_track:
+                    raise _LostTrack
                 yield tile, result
 
         try:
-            return _assembled(_stitched(plan, self._scale, upscaled()), pixels, self._scale)
-        except _Lost:
+            return assembled(stitched(plan, self._scale, upscaled()), pixels, self._scale)
+        except _LostTrack:
             return None
         finally:
-            self._before = _Seen(plan, following.statistics)
+            self._previous = _Seen(plan, temporal.statistics)
 
     def bands(  # noqa: D102
-        self, pixels: Pixels, tiles: TileChoice, on_tile: OnTile
+        self, pixels: Pixels, tiles: Tiles, on_tile: OnTile
     ) -> Iterator[Pixels]:
-        if tiles.by_block:
-            yield from self._by_block(pixels, tiles.side, on_tile)
-            return
-        plan = self._plan(pixels, tiles.side)
-        bits = 8 * pixels.dtype.itemsize
-        passes = expected_passes(bits, self._runtime.precision)
-        count = _Count(plan, passes + 1, on_tile)
-        statistic_halo = self._halos.statistic(bits)
-        statistic_plan = TilePlan(plan.height, plan.width, tiles.side, statistic_halo)
-        start = None if self._before is None else self._logits(self._before)
-        solved = self._solver.solve(pixels, statistic_plan, start, count.one)
-        seen: list[Statistic] = []
-        yield from _stitched(plan, self._scale, self._render(pixels, plan, solved, seen, count))
-        self._before = _Seen(plan, seen)
-        if solved.passes == 1:  # the rendering saw what a second pass would have seen
-            change = attention_change(solved.logits, self._logits(self._before))
-            self._solver.learn(solved.first_change, change)
+        if isinstance(tiles, Independent):
+            raise UsageError(f"{tiles} are tiles that share no attention.")
+        plan = self._rendering(pixels, tiles)
+        exact = tiles.recompute if isinstance(tiles, Temporal) else tiles
+        if isinstance(exact, Blockwise):
+            return self._by_block(pixels, exact, plan, on_tile)
+        return self._by_fixed_point(pixels, plan, on_tile)
 
-    def _by_block(self, pixels: Pixels, side: int, on_tile: OnTile) -> Iterator[Pixels]:
-        """Bands of the upscaled frame, one block of the network after another."""
-        plan = TilePlan(pixels.shape[0], pixels.shape[1], side, BLOCK_HALO)
-        count = _Count(plan, self._excitation.shape[0] + 1, on_tile)
-        yield from _stitched(plan, self._scale, self._blocks.tiles(pixels, plan, count.one))
-        self._before = _Seen(self._plan(pixels, side), self._blocks.statistics)
+    def _by_block(
+        self, pixels: Pixels, tiles: Exact, remembered: TilePlan, on_tile: OnTile
+    ) -> Iterator[Pixels]:
+        """Bands of the frame, computed block by block; its tiles are remembered as of a plan."""
+        plan = self._rendering(pixels, tiles)
+        counter = TileCounter(plan, self._excitation.shape[0] + 1, on_tile)
+        yield from stitched(plan, self._scale, self._blocks.tiles(pixels, plan, counter.count))
+        self._previous = _Seen(remembered, self._blocks.statistics)
+
+    def _by_fixed_point(self, pixels: Pixels, plan: TilePlan, on_tile: OnTile) -> Iterator[Pixels]:
+        """Bands of the frame, once iterations have found its attention."""
+        plans = self._plans(pixels)
+        iterations = expected_iterations(plans.bits, self._runtime.precision)
+        counter = TileCounter(plan, iterations + 1, on_tile)
+        start = None if self._previous is None else self._logits(self._previous)
+        solved = self._solver.solve(pixels, plans.statistics(plan), start, counter.count)
+        seen: list[Statistic] = []
+        yield from stitched(plan, self._scale, self._render(pixels, plan, solved, seen, counter))
+        self._previous = _Seen(plan, seen)
+        if solved.iterations == 1:  # the rendering saw what a second iteration would have seen
+            change = attention_change(solved.logits, self._logits(self._previous))
+            self._solver.learn(solved.first_change, change)
 
     def _render(
         self,
@@ -170,13 +173,13 @@ class FrameTiler(Tiler):
         plan: TilePlan,
         solved: Solved,
         seen: list[Statistic],
-        count: _Count,
+        counter: TileCounter,
     ) -> Iterator[tuple[Tile, Pixels]]:
         """Each tile with the same attention; `seen` takes the tiles' statistics."""
         for tile in plan:
             result, statistic = self._run(pixels, tile, solved.logits)
             seen.append(statistic)
-            count.one()
+            counter.count()
             yield tile, result
 
     def _run(self, pixels: Pixels, tile: Tile, logits: Values) -> tuple[Pixels, Statistic]:
@@ -187,8 +190,8 @@ class FrameTiler(Tiler):
         return self._excitation.logits(merge(seen.statistics).variance)
 
 
-class _Lost(Exception):  # noqa: N818  # nothing failed
-    """A frame cannot be followed."""
+class _LostTrack(Exception):  # noqa: N818  # nothing failed
+    """The previous frame does not lead to this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,46 +200,3 @@ class _Seen:
 
     plan: TilePlan
     statistics: list[Statistic]
-
-
-def _stitched(
-    plan: TilePlan, scale: int, upscaled: Iterator[tuple[Tile, Pixels]]
-) -> Iterator[Pixels]:
-    """Rows of tiles as bands `[rows, s·W, 3]`, from top to bottom.
-
-    `upscaled` gives each tile of the plan and its whole `source`, `scale` times as large.
-    """
-    parts: list[Pixels] = []
-    for tile, result in upscaled:
-        kept = tile.interior.within(tile.source).scaled(scale)
-        parts.append(result[kept.slices])
-        if tile.interior.right == plan.width:
-            yield cast("Pixels", np.concatenate(parts, axis=1))
-            parts.clear()
-
-
-def _assembled(bands: Iterator[Pixels], pixels: Pixels, scale: int) -> Pixels:
-    """The upscaled frame from its bands."""
-    height, width, channels = pixels.shape
-    result: Pixels = np.empty((height * scale, width * scale, channels), pixels.dtype)
-    top = 0
-    for band in bands:
-        result[top : top + len(band)] = band
-        top += len(band)
-    return result
-
-
-class _Count:
-    """Tiles run, for a progress bar."""
-
-    def __init__(self, plan: TilePlan, rounds: int, on_tile: OnTile) -> None:
-        self._expected = rounds * plan.count
-        self._tiles = plan.count
-        self._done = 0
-        self._on_tile = on_tile
-
-    def one(self) -> None:
-        self._done += 1
-        while self._done > self._expected:
-            self._expected += self._tiles
-        self._on_tile(self._done, self._expected)

@@ -23,20 +23,6 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class TileChoice:
-    """How a frame is done in tiles.
-
-    Attributes:
-        side: of a tile in low-resolution pixels, 0 for the whole frame.
-        by_block: one block of the network after another, see `ramedge.tiling.attention.blockwise`,
-            instead of passes over the frame.
-    """
-
-    side: int
-    by_block: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class TilePlan:
     """Tiles whose interiors cover `height`×`width` once, all reading equally large windows.
 

@@ -1,74 +1,62 @@
-"""The side of a frame's tiles: as asked for, what fits the memory, smaller once it ran out."""
+"""The tiles of frames: as asked for, as fits in memory, smaller once memory ran out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from ramedge.errors import UsageError
-from ramedge.tiling.estimate import MIN_TILE, TileBudget
-from ramedge.tiling.grid import TileChoice
-from ramedge.tiling.memory import MemoryLimit
-
-TileOption = int | None
-"""Side of a tile in low-resolution pixels, 0 for the whole frame, `None` for automatic."""
+from ramedge.notes import Notes
+from ramedge.tiling.choice import Blockwise, Temporal, TileChoice, Tiles, Whole
+from ramedge.tiling.frame_memory import FrameMemory
+from ramedge.tiling.memory import MemoryBudget, Room
+from ramedge.tiling.options import MIN_TILE, TilingOptions
+from ramedge.tiling.search import fastest_tiles, iterated_tiles, tiles_of_side
 
 _MIB = 2**20
 _STEP = 16
 
 
-def check_request(wanted: TileOption, memory: int | None) -> None:
-    """Refuse what no frame can have.
+class TilePlanner:
+    """Chooses tiles; all frames of one size in one file get the same ones."""
 
-    Raises:
-        UsageError: a side or a limit that cannot be.
-    """
-    for name, value in (("tile", wanted), ("memory", memory)):
-        if value is not None and not isinstance(value, int):
-            raise UsageError(f"{name}={value!r} is not a whole number; None is automatic.")
-    if wanted is not None and wanted != 0 and wanted < MIN_TILE:
-        raise UsageError(f"--tile takes auto, 0 (whole frame) or at least {MIN_TILE} pixels.")
-    if memory is not None and memory <= 0:
-        raise UsageError(f"A memory limit of {memory} bytes leaves nothing.")
-
-
-class TileSides:
-    """Chooses; all frames of one size in one file get the same tiles."""
-
-    def __init__(self, wanted: TileOption, memory: int | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        options: TilingOptions,
+        notes: Notes,
+        device_free: Callable[[], int | None] = lambda: None,
+    ) -> None:
         """Take what was asked for.
 
         Args:
-            wanted: a side, 0 or `None`.
-            memory: bytes that this process may take; `None` is what is free.
-            say: told what a user should know of a choice, one line each.
+            options: of a mode that the runtime can do.
+            notes: told what a user should know of a choice.
+            device_free: free bytes of the GPU that computes; `None` where the host does.
         """
-        self._wanted = wanted
-        self._limited = memory is not None
-        self._memory = MemoryLimit(memory)
-        self._say = say
-        self._chosen: dict[tuple[TileBudget, int, int, int], TileChoice] = {}
-        self._failed = math.inf
-        self._largest = TileChoice(0)
+        self._options = options
+        self._notes = notes
+        self._budget = MemoryBudget(options.memory, device_free)
+        self._chosen: dict[tuple[FrameMemory, int, int, int], TileChoice] = {}
+        self._failed_bytes = math.inf
+        self._largest: Tiles | None = None
 
     def start_file(self) -> None:
-        """Choose anew: what is free may have changed. What failed is remembered."""
+        """Choose again: what is free may have changed. What failed is remembered."""
         self._chosen.clear()
 
-    def choose(self, budget: TileBudget, height: int, width: int, beside: int) -> TileChoice:
-        """Tiles of a frame.
+    def choose(self, memory: FrameMemory, height: int, width: int, beside: int = 0) -> TileChoice:
+        """How to run a frame of `height`×`width` low-resolution pixels.
 
-        `beside` is what stands in memory beside the network: source, result, copies, in bytes.
+        `beside` is what stands in the host's memory beside the network: source, result, copies, in
+        bytes.
         """
-        key = budget, height, width, beside
+        key = memory, height, width, beside
         if key not in self._chosen:
-            choice = self._choose(budget, height, width, beside)
-            # A tile that would read the whole frame is the whole frame.
-            whole = budget.is_whole(height, width, choice)
-            self._chosen[key] = TileChoice(0) if whole else choice
+            choice = self._choose(memory, height, width, self._budget.room(beside))
+            whole = memory.plans.reads_whole(height, width, choice)
+            self._chosen[key] = Whole() if whole else choice
         return self._chosen[key]
 
-    def shrink(self, budget: TileBudget, height: int, width: int, beside: int) -> TileChoice:
+    def shrink(self, memory: FrameMemory, height: int, width: int, beside: int = 0) -> Tiles:
         """The tiles after this frame's ran out of memory: what needs half of it at most.
 
         Frames that need as much take them too from now on.
@@ -76,57 +64,93 @@ class TileSides:
         Raises:
             MemoryError: they are as small as can be.
         """
-        choice = self.choose(budget, height, width, beside)
-        needed = budget.needed_bytes(height, width, choice)
-        smaller = budget.best_tiles(height, width, needed / 2)
-        whole = budget.is_whole(height, width, smaller)
-        if whole or budget.needed_bytes(height, width, smaller) > needed / 2:
-            # What was measured, on another device perhaps, says that no tile does: try.
-            smaller = TileChoice(_half(choice.side or max(height, width)))
-            while smaller.side and budget.is_whole(height, width, smaller):
-                smaller = TileChoice(_half(smaller.side))
-        if smaller.side < MIN_TILE or smaller == choice:
+        choice = self.choose(memory, height, width, beside)
+        mode = self._options.mode
+        needed = memory.needed(height, width, choice)
+        half = Room(needed.host / 2, needed.device / 2)
+        smaller = fastest_tiles(memory, mode, height, width, half)
+        whole = memory.plans.reads_whole(height, width, smaller)
+        if whole or not half.holds(memory.needed(height, width, smaller)):
+            # By what is known of the memory no tiles need half of it: try the half side.
+            side = _half(max(height, width) if isinstance(choice, Whole) else choice.side)
+            while side >= MIN_TILE:
+                smaller = iterated_tiles(mode, side)
+                if not memory.plans.reads_whole(height, width, smaller):
+                    break
+                side = _half(side)
+            if side < MIN_TILE:
+                raise MemoryError
+        if smaller == choice:
             raise MemoryError
-        self._failed = min(self._failed, needed)
+        self._failed_bytes = min(self._failed_bytes, needed.total)
         self._largest = smaller
         self._chosen.clear()
-        return smaller
+        chosen = self.choose(memory, height, width, beside)
+        if isinstance(chosen, Whole) or chosen == choice:
+            raise MemoryError
+        return chosen
 
-    def _choose(self, budget: TileBudget, height: int, width: int, beside: int) -> TileChoice:
-        free = max(0.0, self._memory.free_bytes() - beside)
-        if self._wanted is None:
-            choice = self._fitting(budget, height, width, free)
+    def _choose(self, memory: FrameMemory, height: int, width: int, room: Room) -> TileChoice:
+        if self._options.tile == "auto":
+            choice = self._fitting(memory, height, width, room)
         else:
-            choice = budget.with_features(height, width, self._wanted, free)
-            needed = budget.needed_bytes(height, width, choice)
-            if self._limited and needed > free:
-                self._say(
-                    f"This --tile needs about {needed / _MIB:.0f} MiB, more than the "
-                    f"{free / _MIB:.0f} MiB that --memory leaves: --tile auto keeps to it."
-                )
-        if budget.needed_bytes(height, width, choice) >= self._failed:
-            side = min(choice.side, self._largest.side) if choice.side else self._largest.side
-            choice = TileChoice(side, choice.by_block and self._largest.by_block)
-            self._say(f"Memory ran out: tiles of {side} pixels at most.")
+            choice = self._requested(memory, height, width, room)
+        needed = memory.needed(height, width, choice)
+        if self._largest is not None and needed.total >= self._failed_bytes:
+            choice = self._no_larger(choice, self._largest)
+            self._notes.add(f"Memory ran out: tiles of {choice.side} pixels at most.")
         return choice
 
-    def _fitting(self, budget: TileBudget, height: int, width: int, free: float) -> TileChoice:
-        whole = budget.whole_bytes(height, width)
-        if whole <= free:
-            return TileChoice(0)
-        choice = budget.best_tiles(height, width, free)
-        needed = budget.needed_bytes(height, width, choice)
-        if needed > free and whole <= needed:
-            # The frame is so small that tiles of it need more.
-            choice, needed = TileChoice(0), whole
-        if choice.side:
-            self._say(f"{width}×{height} does not fit in {free / _MIB:.0f} MiB of memory whole.")
-        if needed > free:
-            self._say(
-                f"This needs about {needed / _MIB:.0f} MiB of memory in small tiles too, more than "
-                f"the {free / _MIB:.0f} MiB left."
+    def _requested(self, memory: FrameMemory, height: int, width: int, room: Room) -> TileChoice:
+        side, mode = self._options.tile, self._options.mode
+        choice: TileChoice = Whole()
+        if isinstance(side, int):
+            choice = tiles_of_side(memory, mode, height, width, side, room)
+        needed = memory.needed(height, width, choice)
+        if self._options.memory is not None and not room.holds(needed):
+            short = room.shortage(needed)
+            self._notes.add(
+                f"This --tile needs about {short.needed / _MIB:.0f} MiB of {short.name}, more than "
+                f"the {short.free / _MIB:.0f} MiB that --memory leaves: --tile auto keeps to it."
             )
         return choice
+
+    def _fitting(self, memory: FrameMemory, height: int, width: int, room: Room) -> TileChoice:
+        whole = memory.needed(height, width, Whole())
+        if room.holds(whole):
+            return Whole()
+        choice: TileChoice = fastest_tiles(memory, self._options.mode, height, width, room)
+        needed = memory.needed(height, width, choice)
+        if not room.holds(needed) and whole.total <= needed.total:
+            # The frame is so small that tiles of it need more.
+            choice, needed = Whole(), whole
+        if not isinstance(choice, Whole):
+            short = room.shortage(whole)
+            self._notes.add(
+                f"{width}×{height} does not fit in {short.free / _MIB:.0f} MiB of {short.name} "
+                "whole."
+            )
+        if not room.holds(needed):
+            short = room.shortage(needed)
+            self._notes.add(
+                f"This needs about {short.needed / _MIB:.0f} MiB of {short.name} in small tiles "
+                f"too, more than the {short.free / _MIB:.0f} MiB left."
+            )
+        return choice
+
+    def _no_larger(self, choice: TileChoice, largest: Tiles) -> Tiles:
+        if isinstance(choice, Whole):
+            return iterated_tiles(self._options.mode, largest.side)
+        if choice.side <= largest.side and _keeps_features(choice) <= _keeps_features(largest):
+            return choice
+        if _keeps_features(choice) and _keeps_features(largest):
+            return largest
+        return iterated_tiles(self._options.mode, min(choice.side, largest.side))
+
+
+def _keeps_features(tiles: Tiles) -> bool:
+    exact = tiles.recompute if isinstance(tiles, Temporal) else tiles
+    return isinstance(exact, Blockwise)
 
 
 def _half(side: int) -> int:

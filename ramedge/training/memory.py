@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ramedge.errors import UsageError
+from ramedge.host_memory import available_bytes
 from ramedge.network.config import NetworkConfig
-from ramedge.tiling.memory import available_bytes
 from ramedge.training.recipe import Recipe
 
 _GIB = 2**30

@@ -15,12 +15,12 @@ from ramedge.bench.quality import Photo, sample_pairs, summarize
 from ramedge.bench.settings import BenchSettings, Engine, Size, chosen_engines, reference_of
 from ramedge.bench.stages import Stages, run_stages
 from ramedge.errors import UsageError
+from ramedge.host_memory import peak_resident_bytes, resident_bytes
 from ramedge.network.config import NetworkConfig, config_of
 from ramedge.network.srram import SRRAM
 from ramedge.quality.metrics import agreement
 from ramedge.runtimes.tensorrt.backend import TENSORRT
 from ramedge.samples import sample_clip
-from ramedge.tiling.memory import peak_resident_bytes, resident_bytes
 from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 from ramedge.weights import shipped_artifact

@@ -13,6 +13,7 @@ from ramedge.jobs.output_paths import Job, expand, plan
 from ramedge.jobs.pipeline import UpscaleObserver, UpscaleSettings, upscale_files
 from ramedge.quality.metrics import psnr
 from ramedge.samples import sample_clip, sample_photo
+from ramedge.tiling.options import TilingOptions
 from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 
@@ -100,7 +101,7 @@ def test_tiles_cover_the_picture_and_say_what_they_cost(tmp_path: Path) -> None:
     with Image.open(sample_photo("chelsea.png")) as opened:
         opened.convert("RGB").crop((100, 80, 220, 190)).save(tmp_path / "in.png")
     upscale_one(tmp_path / "in.png", tmp_path / "whole.png")
-    settings = UpscaleSettings(output=tmp_path / "tiles.png", tile=24, tile_mode="fast")
+    settings = UpscaleSettings(output=tmp_path / "tiles.png", tiling=TilingOptions(24, "fast"))
     (result,) = upscale_files([str(tmp_path / "in.png")], settings)
     assert any("Tiles of 24 pixels with a halo of" in note for note in result.notes)
     whole, tiles = (
@@ -112,7 +113,7 @@ def test_tiles_cover_the_picture_and_say_what_they_cost(tmp_path: Path) -> None:
 
 
 def test_tiles_that_read_the_whole_picture_are_the_whole_picture(photo: np.ndarray) -> None:
-    with Upscaler() as whole, Upscaler(tile=48) as tiled:
+    with Upscaler() as whole, Upscaler(tiling=TilingOptions(48)) as tiled:
         small = photo[:48, :48]
         np.testing.assert_array_equal(whole.upscale(small), tiled.upscale(small))
         assert not tiled.notes

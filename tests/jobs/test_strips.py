@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from ramedge.cli import console
 from ramedge.media import image_mapping, images
 from ramedge.media.images import read_image
-from ramedge.upscaling import upscaler as upscale_module
+from ramedge.upscaling import frame_planner
 
 
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every image counts as large."""
-    monkeypatch.setattr(upscale_module, "STREAMED_PIXELS", 1)
+    monkeypatch.setattr(frame_planner, "STREAMED_PIXELS", 1)
     monkeypatch.setattr(images, "MAPPED_PIXELS", 1)
     monkeypatch.setattr(image_mapping, "PART_PIXELS", 1000)
 
@@ -57,7 +58,7 @@ def test_strips_equal_the_picture_in_memory(
     ended = ramedge("upscale", source, "-o", strips, *options)
     assert ended.code == 0
     assert "Written while it was made" in " ".join(ended.err.split())
-    monkeypatch.setattr(upscale_module, "STREAMED_PIXELS", 10**9)
+    monkeypatch.setattr(frame_planner, "STREAMED_PIXELS", 10**9)
     assert ramedge("upscale", source, "-o", whole, *options).code == 0
     found, expected = read_image(strips), read_image(whole)
     assert (found.grey, found.metadata) == (expected.grey, expected.metadata)
@@ -66,11 +67,11 @@ def test_strips_equal_the_picture_in_memory(
         assert (one is None) == (other is None)
         if one is not None:
             assert one.shape[:2] == (256, 288)
-            # Colour and alpha share what was learnt of the passes in another order.
+            # Colour and alpha share what was learned of the iterations in another order.
             assert np.abs(one.astype(int) - other).max() <= 1
 
 
-def test_exhausted_memory_begins_anew(
+def test_exhausted_memory_begins_again(
     ramedge, tmp_path: Path, photo: np.ndarray, streamed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ramedge.runtimes.runtime import Runtime
@@ -95,16 +96,24 @@ def test_exhausted_memory_begins_anew(
 
 
 @pytest.mark.parametrize(
-    ("mode", "passes", "later_frames"),
+    ("mode", "how", "later_frames"),
     [
         ("exact", "one block after another", False),
-        ("follow", "one block after another", True),
-        ("fast", "no passes of statistics", False),
+        ("temporal", "one block after another", True),
+        ("fast", "each with its own channel statistics", False),
     ],
 )
 def test_tiles_are_announced_with_their_cost(
-    ramedge, tmp_path: Path, photo: np.ndarray, mode: str, passes: str, later_frames: bool
+    ramedge,
+    tmp_path: Path,
+    photo: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    how: str,
+    later_frames: bool,
 ) -> None:
+    """On a terminal: elsewhere nobody watches, and the network is not run for an estimate."""
+    monkeypatch.setattr(console.stderr, "_force_terminal", True)
     Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / "a.png")
     ended = ramedge(
         "upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--tile", 32, "--tile-mode", mode,
@@ -112,6 +121,37 @@ def test_tiles_are_announced_with_their_cost(
     )  # fmt: skip
     text = " ".join(ended.err.split())
     assert "20 tiles of 32×32 pixels with a halo of" in text
-    assert f"{passes}: about" in text
-    assert ("where it follows another" in text) == later_frames
+    assert f"{how}: about" in text
+    assert ("with the attention of the previous frame" in text) == later_frames
     assert "MiB for the network" in text
+
+
+def test_without_a_terminal_nothing_is_estimated(
+    ramedge, tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object) -> str:
+        raise AssertionError("the network runs for nobody")
+
+    monkeypatch.setattr("ramedge.upscaling.frame_runner.describe_tiles", refuse)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    ended = ramedge("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--tile", 16)
+    assert ended.code == 0
+    assert "Tiles of 16 pixels" in ended.err
+
+
+def test_follow_is_the_former_name_of_temporal(ramedge, tmp_path: Path, photo: np.ndarray) -> None:
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    options = ("--tile", 16, "--tile-mode", "follow")
+    ended = ramedge("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", *options)
+    assert ended.code == 0
+    assert "--tile-mode follow is called temporal." in ended.err
+    assert "attention of the previous frame" in " ".join(ended.err.split())
+    assert "No tile mode 'foo'" in ramedge("upscale", "a.png", "--tile-mode", "foo").error
+
+
+@pytest.mark.parametrize("text", ["whole", "0"])
+def test_whole_frames_by_either_name(ramedge, tmp_path: Path, photo: np.ndarray, text: str) -> None:
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    ended = ramedge("upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--tile", text)
+    assert ended.code == 0
+    assert "Tiles of" not in ended.err

@@ -16,22 +16,22 @@ from ramedge.network.weights import load_weights
 from ramedge.quality.evaluation import evaluate
 from ramedge.quality.metrics import Agreement, agreement
 from ramedge.quality.photos import downscale, find_photos
-from ramedge.runtimes.backend import PrecisionName
-from ramedge.runtimes.onnxruntime import session as onnxruntime
-from ramedge.runtimes.openvino import session as openvino
+from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
+from ramedge.runtimes.openvino.session import OpenVinoRuntime
 from ramedge.runtimes.torch.session import open_torch
 from ramedge.samples import PHOTOS, sample_photo
-from ramedge.upscaling.open_model import RuntimeSettings
+from ramedge.tiling.options import TilingOptions
+from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 from ramedge.weights import FOLDER, NETWORK, shipped_artifact, shipped_weights
 
 
-def test_the_model_card_says_what_is_measured(benchmark_sets: Path) -> None:
+def test_the_model_card_says_what_is_measured(shared: Path) -> None:
     card = (FOLDER / f"{NETWORK}_x2.md").read_text(encoding="utf-8")
     found = re.search(r"\| ×2 \| ours \| ([\d.]+) / ([\d.]+) \|", card)  # Set5 comes first
     assert found is not None
     with Upscaler() as upscaler:
-        mean = evaluate(benchmark_sets / "Set5", upscaler).mean
+        mean = evaluate(shared / "data" / "eval" / "Set5", upscaler).mean
     assert mean.psnr == pytest.approx(float(found[1]), abs=0.01)
     assert mean.ssim == pytest.approx(float(found[2]), abs=0.0005)
 
@@ -59,7 +59,9 @@ def patterns(side: int) -> dict[str, np.ndarray]:
 def test_patterns_keep_their_brightness_and_grey(scale: int, precision: PrecisionName) -> None:
     """Beside Pillow's bicubic: a network trained on photos alone leaves its range on them."""
     side = 96
-    with Upscaler(RuntimeSettings(scale=scale, precision=precision), tile=0) as upscaler:
+    with Upscaler(
+        RuntimeSettings(scale=scale, precision=precision), tiling=TilingOptions("whole")
+    ) as upscaler:
         for name, pixels in patterns(side).items():
             size = (side * scale, side * scale)
             smooth = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
@@ -73,28 +75,31 @@ def test_tiles_of_less_than_fp32_agree_with_the_whole_frame(precision: Precision
     with Image.open(sample_photo(PHOTOS[1])) as opened:
         pixels = np.asarray(opened.convert("RGB"))[90:240, 120:320]
     settings = RuntimeSettings(precision=precision)
-    with Upscaler(settings, tile=64) as tiled, Upscaler(settings, tile=0) as whole:
+    with (
+        Upscaler(settings, tiling=TilingOptions(64)) as tiled,
+        Upscaler(settings, tiling=TilingOptions("whole")) as whole,
+    ):
         difference = tiled.upscale(pixels).astype(float) - whole.upscale(pixels)
     assert -10 * np.log10(max((difference**2).mean(), 1e-9) / 255**2) >= 60
 
 
-def test_exports_agree_with_pytorch_on_set14(benchmark_sets: Path, tmp_path: Path) -> None:
+def test_exports_agree_with_pytorch_on_set14(shared: Path, tmp_path: Path) -> None:
     model = load_artifact(shipped_artifact(2, "fp32")).model
     onnx.save(to_half(onnx.load(model)), tmp_path / "half.onnx")
     reference = open_torch(load_weights(shipped_weights(2)).network.take(2), "fp32", "cpu")
     candidates = {
         "openvino fp32": (
-            openvino.open_onnx(model, 2, "fp32").infer_float,
+            OpenVinoRuntime(model, 2, "fp32").infer_float,
             80.0,
         ),
         "openvino half": (
-            openvino.open_onnx(model, 2, "auto").infer_float,
+            OpenVinoRuntime(model, 2, "auto").infer_float,
             60.0,
         ),
-        "fp16": (onnxruntime.open_onnx(tmp_path / "half.onnx", 2).infer_float, 50.0),
+        "fp16": (OnnxRuntimeSession(tmp_path / "half.onnx").infer_float, 50.0),
     }
     worst: dict[str, list[Agreement]] = {}
-    for path in find_photos(benchmark_sets / "Set14"):
+    for path in find_photos(shared / "data" / "eval" / "Set14"):
         with Image.open(path) as opened:
             photo = opened.convert("RGB")
         # The middle of a large one: twice the receptive field and more, in a fifth of the time.

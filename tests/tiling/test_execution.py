@@ -11,6 +11,7 @@ from small_networks import make_network
 from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import UsageError
 from ramedge.export.onnx import export_onnx
+from ramedge.host_memory import resident_bytes
 from ramedge.media.video import VideoReader
 from ramedge.network.channel_statistics import attention_change, merge, save_excitation
 from ramedge.network.config import NetworkConfig
@@ -25,10 +26,11 @@ from ramedge.runtimes.torch.session import open_torch as run_in_torch
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner
 from ramedge.tiling.attention.fixed_point import TOLERANCE, AttentionSolver
-from ramedge.tiling.execution import FrameTiler
-from ramedge.tiling.grid import TileChoice, TilePlan
+from ramedge.tiling.choice import Blockwise, FixedPoint, Independent, Temporal, Tiles
+from ramedge.tiling.execution import IndependentTiler, SharedAttentionTiler
+from ramedge.tiling.grid import TilePlan
 from ramedge.tiling.halos import Halos
-from ramedge.tiling.memory import resident_bytes
+from ramedge.tiling.options import TilingOptions
 from ramedge.types import Window
 from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
@@ -84,9 +86,9 @@ def frame() -> np.ndarray:
     return pixels
 
 
-def tiler(runtime: Runtime, network: SRRAM, mode="exact") -> FrameTiler:
+def tiler(runtime: Runtime, network: SRRAM) -> SharedAttentionTiler:
     halos = Halos(network.config.receptive_field(network.config.scales[0]))
-    return FrameTiler(runtime, halos, mode)
+    return SharedAttentionTiler(runtime, halos)
 
 
 def ignore(done: int, total: int) -> None:
@@ -95,10 +97,10 @@ def ignore(done: int, total: int) -> None:
 
 @pytest.mark.parametrize(
     "tiles",
-    [TileChoice(16), TileChoice(47), TileChoice(16, by_block=True), TileChoice(47, by_block=True)],
+    [FixedPoint(16), FixedPoint(47), Blockwise(16), Blockwise(47)],
 )
 def test_tiles_equal_the_whole_frame(
-    runtime: Runtime, network: SRRAM, frame: np.ndarray, tiles: TileChoice
+    runtime: Runtime, network: SRRAM, frame: np.ndarray, tiles: Tiles
 ) -> None:
     whole = runtime.infer(frame[None])[0].astype(int)
     found = tiler(runtime, network).upscale(frame, tiles, ignore).astype(int)
@@ -114,7 +116,7 @@ def test_tiles_equal_the_whole_frame(
 
 
 def test_tiles_alone_would_differ(runtime: Runtime, network: SRRAM, frame: np.ndarray) -> None:
-    """What the passes are for: without them the same tiles are far off."""
+    """What the frame's attention is for: without it the same tiles are far off."""
     whole = runtime.infer(frame[None])[0].astype(int)
     halo = network.config.receptive_field(network.config.scales[0])
     worst = 0
@@ -126,14 +128,14 @@ def test_tiles_alone_would_differ(runtime: Runtime, network: SRRAM, frame: np.nd
     assert worst > 10 * 1e-4 * 65535
 
 
-def test_as_many_passes_as_blocks_are_exact_from_any_start(
+def test_as_many_iterations_as_blocks_are_exact_from_any_start(
     runtime: Runtime, network: SRRAM, frame: np.ndarray
 ) -> None:
     excitation = excitation_of(network)
     halo = network.config.receptive_field(network.config.scales[0])
     plan = TilePlan(*frame.shape[:2], 32, halo)
 
-    def one_pass(logits: np.ndarray) -> np.ndarray:
+    def iterate(logits: np.ndarray) -> np.ndarray:
         parts = [
             runtime.infer_statistic(
                 frame[tile.source.slices], logits, tile.interior.within(tile.source)
@@ -147,7 +149,7 @@ def test_as_many_passes_as_blocks_are_exact_from_any_start(
     for _ in range(2):
         logits = rng.normal(0, 3, excitation.shape)
         for _ in range(network.config.blocks):
-            logits = one_pass(logits)
+            logits = iterate(logits)
         ends.append(logits)
     assert attention_change(*ends) < 1e-6
     solved = AttentionSolver(runtime, excitation).solve(frame, plan)
@@ -176,17 +178,20 @@ def test_statistic_is_that_of_the_interior(
             features = features + block.attention.recalibrate(x, channel)  # type: ignore[union-attr,operator]
 
 
-def test_follow_starts_anew_at_a_cut(runtime: Runtime, network: SRRAM, frame: np.ndarray) -> None:
-    follow = tiler(runtime, network, "follow")
-    follow.upscale(frame, TileChoice(32), ignore)
-    assert not follow.followed
-    still = follow.upscale(frame, TileChoice(32), ignore)
-    assert follow.followed
+@pytest.mark.parametrize("recompute", [FixedPoint(32), Blockwise(32)])
+def test_temporal_recomputes_at_a_cut(
+    runtime: Runtime, network: SRRAM, frame: np.ndarray, recompute: FixedPoint | Blockwise
+) -> None:
+    temporal, tiles = tiler(runtime, network), Temporal(recompute)
+    temporal.upscale(frame, tiles, ignore)
+    assert not temporal.from_previous
+    still = temporal.upscale(frame, tiles, ignore)
+    assert temporal.from_previous
     whole = runtime.infer(frame[None])[0].astype(int)
     assert np.abs(still - whole).max() <= 1e-4 * 65535
     other = np.ascontiguousarray(np.rot90(frame // 9))
-    cut = follow.upscale(other, TileChoice(32), ignore)
-    assert not follow.followed
+    cut = temporal.upscale(other, tiles, ignore)
+    assert not temporal.from_previous
     assert np.abs(cut - runtime.infer(other[None])[0].astype(int)).max() <= 1e-4 * 65535
 
 
@@ -222,42 +227,43 @@ def test_a_model_without_tiles_says_so(tmp_path: Path, small_network: SRRAM) -> 
                 np.zeros((8, 8, 3), np.uint8), np.zeros((2, 16)), Window(0, 0, 8, 8)
             )
         with pytest.raises(UsageError, match="export it again"):
-            FrameTiler(runtime, Halos(10), "exact")
+            SharedAttentionTiler(runtime, Halos(10))
 
 
-def follow_through(frames: list[np.ndarray], side: int) -> list[bool]:
-    """Whether `follow` did each frame anew, the shipped network; all are close to whole frames."""
+def recomputed_frames(frames: list[np.ndarray], side: int) -> list[bool]:
+    """Whether `temporal` recomputed each frame, shipped network; all are close to whole frames."""
+    settings = RuntimeSettings(precision="fp32")
     with (
-        Upscaler(RuntimeSettings(precision="fp32"), side, tile_mode="follow") as follow,
-        Upscaler(RuntimeSettings(precision="fp32"), 0) as whole,
+        Upscaler(settings, TilingOptions(side, "temporal")) as temporal,
+        Upscaler(settings, TilingOptions("whole")) as whole,
     ):
-        anew = []
+        recomputed = []
         for frame in frames:
-            found = follow.upscale(frame)
-            anew.append(not follow._tiler.followed)  # type: ignore[attr-defined]
+            found = temporal.upscale(frame)
+            recomputed.append(not temporal.attention_from_previous)
             assert psnr(found.astype(float), whole.upscale(frame)) >= 70
-    return anew
+    return recomputed
 
 
-def test_follow_sees_the_cut_of_a_synthetic_clip() -> None:
+def test_temporal_sees_the_cut_of_a_synthetic_clip() -> None:
     """Pictures that move by a pixel a frame, and another picture from the fourth on."""
     clips = []
     for name in PHOTOS[:2]:
         with Image.open(sample_photo(name)) as opened:
             pixels = np.asarray(opened.convert("RGB"))
         clips.append([pixels[80:260, 90 + n : 306 + n] for n in range(3)])
-    anew = follow_through(clips[0] + clips[1], 72)
-    assert anew[:4] == [True, False, False, True]
+    recomputed = recomputed_frames(clips[0] + clips[1], 72)
+    assert recomputed[:4] == [True, False, False, True]
 
 
-def test_follow_sees_a_cut_of_a_film(shared: Path) -> None:
+def test_temporal_sees_a_cut_of_a_film(shared: Path) -> None:
     """`bikes` cuts from one shot to another at frame 30, in the middle of much movement, for which
-    frames may be done anew as well."""
+    frames may be recomputed as well."""
     with VideoReader(shared / "data" / "video" / "bikes.mp4", None, 33, False) as reader:
         frames = [np.asarray(Image.fromarray(frame.pixels).reduce(4)) for frame in reader]
-    anew = follow_through(frames[27:], 64)
-    assert anew[0]
-    assert anew[3]
+    recomputed = recomputed_frames(frames[27:], 64)
+    assert recomputed[0]
+    assert recomputed[3]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -266,7 +272,10 @@ def test_shipped_networks_in_tiles_equal_the_whole_frame(scale: int) -> None:
     with Image.open(sample_photo(PHOTOS[0])) as opened:
         pixels = np.asarray(opened.convert("RGB"))[60:163, 100:231]
     settings = RuntimeSettings(scale=scale, precision="fp32")
-    with Upscaler(settings, 47) as tiled, Upscaler(settings, 0) as whole:
+    with (
+        Upscaler(settings, TilingOptions(47)) as tiled,
+        Upscaler(settings, TilingOptions("whole")) as whole,
+    ):
         assert tiled.model.halos.rendering("exact", 8) < tiled.model.halos.receptive_field
         difference = np.abs(tiled.upscale(pixels).astype(int) - whole.upscale(pixels))
         assert any("Tiles of 47 pixels" in note for note in tiled.notes)
@@ -297,7 +306,10 @@ def test_block_by_block_rounds_as_the_frame_does(precision: PrecisionName, least
     with Image.open(sample_photo(PHOTOS[1])) as opened:
         pixels = np.asarray(opened.convert("RGB"))[60:163, 100:231]
     settings = RuntimeSettings(precision=precision)
-    with Upscaler(settings, 48) as tiled, Upscaler(settings, 0) as whole:
+    with (
+        Upscaler(settings, TilingOptions(48)) as tiled,
+        Upscaler(settings, TilingOptions("whole")) as whole,
+    ):
         found, expected = tiled.upscale(pixels), whole.upscale(pixels)
         assert any("block by block" in note for note in tiled.notes)
     same = np.array_equal(found, expected)
@@ -308,17 +320,27 @@ def test_two_frames_at_once_keep_their_features_apart(runtime: Runtime, network:
     """As colours and alpha of one picture, whose strips are made in turn."""
     rng = np.random.default_rng(5)
     frames = [rng.integers(0, 256, (40, 30, 3)).astype(np.uint8) for _ in range(2)]
-    shared, tiles = tiler(runtime, network), TileChoice(16, by_block=True)
+    shared, tiles = tiler(runtime, network), Blockwise(16)
     alone = [tiler(runtime, network).upscale(frame, tiles, ignore) for frame in frames]
     parts = zip(*(shared.bands(frame, tiles, ignore) for frame in frames), strict=True)
     for found, expected in zip(zip(*parts, strict=True), alone, strict=True):
         np.testing.assert_array_equal(np.concatenate(found), expected)
 
 
-def test_without_memory_for_its_features_a_frame_is_passed_over() -> None:
+def test_without_memory_for_its_features_a_frame_is_iterated_over() -> None:
     frame = np.zeros((300, 300, 3), np.uint8)
     limit = resident_bytes() + (150 << 20)
-    with Upscaler(RuntimeSettings(precision="fp32"), 32, memory=limit) as upscaler:
+    options = TilingOptions(32, memory=limit)
+    with Upscaler(RuntimeSettings(precision="fp32"), options) as upscaler:
         upscaler.upscale(frame)
     assert any(note.startswith("Tiles of 32") for note in upscaler.notes)
     assert not any("block by block" in note for note in upscaler.notes)
+
+
+def test_a_tiler_refuses_tiles_of_the_other_kind(runtime: Runtime, network: SRRAM) -> None:
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    with pytest.raises(UsageError, match="share no attention"):
+        tiler(runtime, network).upscale(pixels, Independent(16), ignore)
+    independent = IndependentTiler(lambda part: part, 1, Halos(10))
+    with pytest.raises(UsageError, match="share one attention"):
+        independent.upscale(pixels, FixedPoint(16), ignore)

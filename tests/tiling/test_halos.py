@@ -16,7 +16,7 @@ MEASURED = (
 def test_the_smallest_halo_with_the_wanted_agreement() -> None:
     halos = Halos(34, MEASURED)
     assert halos.rendering("exact", 8) == 20
-    assert halos.rendering("follow", 8) == halos.rendering("fast", 8) == 8
+    assert halos.rendering("temporal", 8) == halos.rendering("fast", 8) == 8
     assert (halos.statistic(8), halos.statistic(16)) == (8, 20)
 
 
@@ -33,10 +33,13 @@ def test_what_the_receptive_field_cannot_do_is_not_asked_of_smaller_halos() -> N
 
 
 def test_int8_reads_further_where_tiles_are_to_be_the_frame() -> None:
-    halos = Halos(34, (*MEASURED, HaloMeasurement(34, 150.0, 1e-6, 0.0, 1e-9)), least=24)
+    halos = Halos(34, (*MEASURED, HaloMeasurement(34, 150.0, 1e-6, 0.0, 1e-9)), minimum=24)
     assert (halos.rendering("exact", 8), halos.rendering("fast", 8)) == (34, 8)
     assert halos.statistic(8) == 24
-    assert (Halos(10, least=24).rendering("exact", 8), Halos(10, least=24).statistic(8)) == (10, 10)
+    assert (Halos(10, minimum=24).rendering("exact", 8), Halos(10, minimum=24).statistic(8)) == (
+        10,
+        10,
+    )
 
 
 def test_16_bits_keep_the_receptive_field() -> None:

@@ -12,6 +12,7 @@ from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights
 from ramedge.quality.evaluation import evaluate
 from ramedge.samples import sample_clip
+from ramedge.tiling.options import TilingOptions
 from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.self_ensemble import TURNS, self_ensemble
 from ramedge.upscaling.upscaler import Upscaler
@@ -115,7 +116,7 @@ def test_outputs_beyond_white_are_clipped_after_the_mean() -> None:
 def test_tiles_are_turned_on_their_own(small_weights: Path, photo: np.ndarray) -> None:
     settings = RuntimeSettings(model=small_weights, precision="fp32", device="cpu")
     with (
-        Upscaler(settings, tile=16, ensemble=True) as tiled,
+        Upscaler(settings, TilingOptions(16), ensemble=True) as tiled,
         Upscaler(settings, ensemble=True) as whole,
     ):
         tiles, frame = tiled.upscale(photo), whole.upscale(photo)

@@ -1,1 +1,1 @@
-"""Where the attention of tiles comes from: block by block, fixed point, the frame before."""
+"""Where the attention of tiles comes from: block by block, fixed point, the previous frame."""

@@ -106,14 +106,14 @@ class BlockRunner:
 class FeatureFrame:
     """F and X of a whole frame, replaced in place by those of the next block.
 
-    A tile reads its neighbours' pixels around it, so what is new waits until no tile needs the old.
+    A tile reads its neighbours' pixels around it, so new features wait until no tile needs the old.
     """
 
     def __init__(self, shape: tuple[int, ...], kind: np.dtype[Any]) -> None:
         """Take `(C, H, W)` and the runtime's type.
 
         Raises:
-            MemoryError: there is not so much.
+            MemoryError: the host has not enough.
         """
         self._whole = Features(np.empty(shape, kind), np.empty(shape, kind))
         self._waiting: list[tuple[Window, Features]] = []
@@ -124,7 +124,7 @@ class FeatureFrame:
         return held.shape == shape and held.dtype == kind
 
     def window(self, window: Window) -> Features:
-        """What is there now, as views."""
+        """The features of a window as they are now, as views."""
         rows, columns = window.slices
         residual, transformed = (values[:, rows, columns] for values in self._whole)
         return Features(residual, transformed)
@@ -136,7 +136,7 @@ class FeatureFrame:
         self._waiting.append((tile.interior, Features(residual, transformed)))
 
     def settle(self, above: int) -> None:
-        """Write what waits for rows above this one: no tile reads them any more."""
+        """Write what waits for rows above `above`: no tile reads them any more."""
         while self._waiting and self._waiting[0][0].bottom <= above:
             window, features = self._waiting.pop(0)
             for old, new in zip(self.window(window), features, strict=True):

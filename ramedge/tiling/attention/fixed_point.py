@@ -1,24 +1,19 @@
-"""The frame's attention from its tiles: passes of statistics until it no longer changes.
+"""The frame's attention from its tiles: fixed-point iteration of the channel statistics.
 
-The statistic of block r depends only on the attention of the blocks before it. So a pass over all
-tiles, each with the attention of the pass before, makes one more block exact: after R passes all
-are, whatever the start, and long before that nothing visible changes.
+The statistic of block r depends only on the attention of the blocks before it. So an iteration over
+all tiles, each with the attention of the previous iteration, makes one more block exact: after R
+iterations all are, whatever the start, and long before that nothing visible changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from ramedge.media.frames import Pixels
 from ramedge.network.channel_statistics import ChannelExcitation, Values, attention_change, merge
 from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.grid import Tile, TilePlan
-
-TileMode = Literal["exact", "follow", "fast"]
-"""Where a tile's attention comes from: the frame's own (`exact`), the frame before (`follow`), or
-the tile alone (`fast`, another network for every tile)."""
 
 TOLERANCE = {8: 1e-5, 16: 5e-8}
 """Attention (0 to 1) that may still be missing, by bits a sample. Measured on the shipped ×2
@@ -36,39 +31,39 @@ tiles agree with the frame to 60 dB or more."""
 _SAMPLE_SIDE = 32
 _SAMPLE_SHARE = 8
 _MOST_SAMPLES = 256
-"""The first guess of an unknown frame is from so many windows spread over it, at most one in so
-many pixels: small ones, since pixels far apart tell more of the frame than neighbours do."""
+"""The first guess of an unknown frame is from 32×32 windows spread over an eighth of it, 256 at
+most: small ones, since pixels far apart tell more of the frame than neighbours do."""
 
 _SAMPLE_TOLERANCE = 1e-2
 _UNKNOWN_RATE = 0.5
 _SAFETY = 2.0
-"""A pass may gain less than the one before: half as much at worst on the photos measured."""
+"""An iteration may gain less than the previous one: half as much at worst on measured photos."""
 _PLASTIC = 1.324717957244746
 
 
 def is_half(bits: int, precision: str) -> bool:
-    """Whether a sample of so many bits is computed in less than FP32: 16 bits never are."""
+    """Whether samples of `bits` bits are computed in less than FP32: 16 bits never are."""
     return bits == 8 and precision != "fp32"
 
 
 def tolerance(bits: int, precision: str) -> float:
-    """Attention (0 to 1) that may still be missing when the passes end."""
+    """Attention (0 to 1) that may still be missing when the iterations end."""
     if not is_half(bits, precision):
         return TOLERANCE[bits]
     return INT8_TOLERANCE if precision == "int8" else HALF_TOLERANCE
 
 
 def guess_pixels(plan: TilePlan) -> int:
-    """Low-resolution pixels that an estimate counts on for the first guess of a frame.
+    """Low-resolution pixels that an estimate expects for the first guess of a frame.
 
-    Photos took four rounds over its windows.
+    Photos took four iterations over its windows.
     """
     windows = _samples_of(plan)
     return 4 * _sample_count(windows) * windows.source_height * windows.source_width
 
 
-def expected_passes(bits: int, precision: str) -> int:
-    """What an estimate counts on, from a start that is guessed.
+def expected_iterations(bits: int, precision: str) -> int:
+    """What an estimate expects, from a start that is guessed.
 
     Photos took two to four in half precision, five to eight in INT8, four or five in FP32 and five
     to seven for 16 bits.
@@ -84,19 +79,19 @@ class Solved:
 
     Attributes:
         logits: `[R, C]`.
-        passes: over all tiles, without the sample of the first guess.
+        iterations: over all tiles, without the sample of the first guess.
         remaining: estimate of the attention that is still missing, 0 to 1.
-        first_change: of the attention in the first pass, 0 to 1.
+        first_change: of the attention in the first iteration, 0 to 1.
     """
 
     logits: Values
-    passes: int
+    iterations: int
     remaining: float
     first_change: float
 
 
 class AttentionSolver:
-    """Finds the attention of frames, and learns from each how fast the passes converge."""
+    """Finds the attention of frames, and learns from each how fast the iterations converge."""
 
     def __init__(self, runtime: Runtime, excitation: ChannelExcitation) -> None:
         self._runtime = runtime
@@ -115,50 +110,50 @@ class AttentionSolver:
         Args:
             pixels: `[H, W, 3]` uint8 or uint16.
             plan: tiles of the frame, with a halo that suits statistics.
-            start: logits to begin with, of the frame before for example; `None` guesses from a
+            start: logits to begin with, of the previous frame for example; `None` guesses from a
                 sample of the tiles.
-            on_tile: called after each tile of each pass.
+            on_tile: called after each tile of each iteration.
         """
         bits = 8 * pixels.dtype.itemsize
         allowed = tolerance(bits, self._runtime.precision)
         tiles = list(plan)
         logits = self._guess(pixels, plan) if start is None else start
         limit = self._excitation.shape[0]
-        passes, before, first, remaining = 0, 0.0, 0.0, 1.0
+        iterations, previous, first, remaining = 0, 0.0, 0.0, 1.0
         rate = self._rate
-        while passes < limit:
-            found = self._pass(pixels, tiles, logits, on_tile)
-            passes += 1
+        while iterations < limit:
+            found = self._iterate(pixels, tiles, logits, on_tile)
+            iterations += 1
             change = attention_change(logits, found)
             logits = found
-            if passes == 1:
+            if iterations == 1:
                 first = change
-            elif passes == 2:
-                self.learn(before, change)
-            if before:
-                rate = _cautious(change / before)
+            elif iterations == 2:
+                self.learn(previous, change)
+            if previous:
+                rate = _cautious(change / previous)
             remaining = change * rate / (1.0 - rate)
-            if remaining <= allowed or passes == limit:
+            if remaining <= allowed or iterations == limit:
                 break
-            before = change
-        return Solved(logits, passes, remaining if passes < limit else 0.0, first)
+            previous = change
+        return Solved(logits, iterations, remaining if iterations < limit else 0.0, first)
 
     def learn(self, first: float, second: float) -> None:
-        """Learn how fast passes converge, from the changes of the first two on some frame.
+        """Learn how fast iterations converge, from the changes of the first two on some frame.
 
-        Later ones tell nothing of a new frame: each pass makes one more block exact, so they gain
-        ever more.
+        Later ones tell nothing of a new frame: each makes one more block exact, so they gain ever
+        more.
         """
         if first:
             self._rate = _cautious(second / first)
 
     def _guess(self, pixels: Pixels, plan: TilePlan) -> Values:
-        """Logits of a few windows spread over the frame; how fast they converge is learnt too."""
+        """Logits of a few windows spread over the frame; how fast they converge is learned too."""
         sample = _sample(plan)
         logits = 0.0 * self._excitation.bias2
         changes: list[float] = []
         for _ in range(self._excitation.shape[0]):
-            found = self._pass(pixels, sample, logits, lambda: None)
+            found = self._iterate(pixels, sample, logits, lambda: None)
             changes.append(attention_change(logits, found))
             logits = found
             if changes[-1] < _SAMPLE_TOLERANCE:
@@ -167,7 +162,7 @@ class AttentionSolver:
             self.learn(changes[0], changes[1])
         return logits
 
-    def _pass(
+    def _iterate(
         self,
         pixels: Pixels,
         tiles: Iterable[Tile],

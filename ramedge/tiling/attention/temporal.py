@@ -1,4 +1,4 @@
-"""A video frame's attention from the frame before, corrected as its tiles are done."""
+"""A video frame's attention from the previous frame, corrected as its tiles are done."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from ramedge.network.channel_statistics import (
 )
 
 CUT = 0.0022
-"""Root mean square over tiles, blocks and channels of what the attention (0 to 1) of a followed
-frame was off, above which it is done anew: much movement, which following would take below 70 dB.
-With the shipped weights in FP32, `bikes` reduced to 160 and 213 pixels: 0.0020 left 70.6 dB, 0.0024
-left 69.8, 0.0037 left 68.5."""
+"""Largest error of the attention (0 to 1) that the tiles of a frame got, root mean square over
+tiles, blocks and channels. Above it the frame is recomputed: much movement, which would take it
+below 70 dB. With the shipped weights in FP32, `bikes` reduced to 160 and 213 pixels: 0.0020 left
+70.6 dB, 0.0024 left 69.8, 0.0037 left 68.5."""
 
 _OTHER_SCENE = 0.015
-"""Root mean square change of the attention that single tiles would have by themselves, the median
-over the first ones, above which a frame is of another scene. On `bikes` ordinary tiles change by
-0.001 to 0.005, at a cut by 0.006 to 0.07."""
+"""Largest change of the attention that single tiles would have by themselves, root mean square, the
+median over the first ones. Above it the frame is of another scene. On `bikes` ordinary tiles change
+by 0.001 to 0.005, at a cut by 0.006 to 0.07."""
 
 
-class Following:
-    """Follows one frame through its tiles, in their order.
+class TemporalAttention:
+    """The attention of one frame through its tiles, in their order.
 
     A tile gets the attention of the whole frame, as far as it is known: the statistics of this
-    frame's tiles that are done, of the frame before for the others.
+    frame's tiles that are done, of the previous frame for the others.
     """
 
-    def __init__(self, before: Sequence[Statistic], excitation: ChannelExcitation) -> None:
-        """Take the statistics of the frame before, of the same tiles."""
-        self._before = before
+    def __init__(self, previous: Sequence[Statistic], excitation: ChannelExcitation) -> None:
+        """Take the statistics of the previous frame, of the same tiles."""
+        self._previous = previous
         self._excitation = excitation
         # Of each tile and all after it together.
-        self._rest = list(accumulate(reversed(before), Statistic.merged))[::-1]
+        self._rest = list(accumulate(reversed(previous), Statistic.merged))[::-1]
         self._given: list[Values] = []
         self._moved: list[float] = []
         self._seen: list[Statistic] = []
@@ -51,13 +51,13 @@ class Following:
     @property
     def statistics(self) -> list[Statistic]:
         """Of all tiles, of this frame where they are done."""
-        return [*self._seen, *self._before[len(self._seen) :]]
+        return [*self._seen, *self._previous[len(self._seen) :]]
 
     def take(self, statistic: Statistic) -> None:
-        """Take what the next tile turned out to be."""
+        """Take the statistic of the next tile, which is done."""
         index = len(self._seen)
         self._given.append(attention(self.logits))
-        self._moved.append(self._change(self._before[index], statistic))
+        self._moved.append(self._change(self._previous[index], statistic))
         self._seen.append(statistic)
         self._done = statistic if self._done is None else self._done.merged(statistic)
         known = merge([self._done, *self._rest[index + 1 : index + 2]])
@@ -69,9 +69,9 @@ class Following:
         return float(np.sqrt(np.square(difference).mean()))
 
     @property
-    def is_lost(self) -> bool:
-        """Whether the frame before does not lead to this one."""
+    def has_lost_track(self) -> bool:
+        """Whether the previous frame does not lead to this one."""
         off = np.square(np.stack(self._given) - attention(self.logits)).mean(axis=(1, 2))
-        if off.sum() > CUT**2 * len(self._before):
+        if off.sum() > CUT**2 * len(self._previous):
             return True
         return len(self._moved) > 1 and median(self._moved) > _OTHER_SCENE
