@@ -16,12 +16,13 @@ from ramedge.network.weights import load_weights
 from ramedge.quality.evaluation import evaluate
 from ramedge.quality.metrics import Agreement, agreement
 from ramedge.quality.photos import downscale, find_photos
-from ramedge.runtimes.onnxruntime.session import OnnxRuntimeSession
-from ramedge.runtimes.openvino.session import OpenVinoRuntime
+from ramedge.runtimes.backend import PrecisionName
+from ramedge.runtimes.onnxruntime import session as onnxruntime
+from ramedge.runtimes.openvino import session as openvino
 from ramedge.runtimes.torch.session import open_torch
 from ramedge.samples import PHOTOS, sample_photo
 from ramedge.tiling.options import TilingOptions
-from ramedge.upscaling.open_model import PrecisionName, RuntimeSettings
+from ramedge.upscaling.open_model import RuntimeSettings
 from ramedge.upscaling.upscaler import Upscaler
 from ramedge.weights import FOLDER, NETWORK, shipped_artifact, shipped_weights
 
@@ -89,14 +90,14 @@ def test_exports_agree_with_pytorch_on_set14(shared: Path, tmp_path: Path) -> No
     reference = open_torch(load_weights(shipped_weights(2)).network.take(2), "fp32", "cpu")
     candidates = {
         "openvino fp32": (
-            OpenVinoRuntime(model, 2, "fp32").infer_float,
+            openvino.open_onnx(model, 2, "fp32").infer_float,
             80.0,
         ),
         "openvino half": (
-            OpenVinoRuntime(model, 2, "auto").infer_float,
+            openvino.open_onnx(model, 2, "auto").infer_float,
             60.0,
         ),
-        "fp16": (OnnxRuntimeSession(tmp_path / "half.onnx").infer_float, 50.0),
+        "fp16": (onnxruntime.open_onnx(tmp_path / "half.onnx", 2).infer_float, 50.0),
     }
     worst: dict[str, list[Agreement]] = {}
     for path in find_photos(shared / "data" / "eval" / "Set14"):

@@ -12,7 +12,7 @@ from ramedge.host_memory import available_bytes, resident_bytes
 from ramedge.network.channel_statistics import ChannelExcitation
 from ramedge.notes import Notes
 from ramedge.runtimes.limits import Limits
-from ramedge.runtimes.openvino.session import OpenVinoRuntime
+from ramedge.runtimes.openvino.session import OpenVinoSession
 from ramedge.tiling.choice import FixedPoint, Whole
 from ramedge.tiling.halos import Halos
 from ramedge.tiling.memory import Footprint, MemoryBudget, Room, Shortage
@@ -151,9 +151,9 @@ def test_an_estimate_block_by_block_compiles_nothing_of_its_own(
 ) -> None:
     """Sides that are no multiple of the plan's step: a part of another shape would be compiled."""
     built: list[object] = []
-    build = OpenVinoRuntime._build
+    build = OpenVinoSession._build
     monkeypatch.setattr(
-        OpenVinoRuntime, "_build", lambda *given: built.append(given[-1]) or build(*given)
+        OpenVinoSession, "_build", lambda *given: built.append(given[-1]) or build(*given)
     )
     said: list[str] = []
     with Upscaler(RuntimeSettings(precision="fp32"), TilingOptions(21)) as upscaler:
