@@ -45,6 +45,7 @@ def tinted(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_default_runs_everything_side_by_side(
     ramedge, photo: np.ndarray, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_default_runs_everything_side_by_side(
     assert "<canvas" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_tint_is_caught_by_the_quality_and_the_exit_code(
     ramedge, tinted: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def test_eval_prints_a_table_and_writes_json(ramedge, photo_folder: Path, tmp_pa
     assert f"{document['mean']['psnr']:.2f}" in ended.out
 
 
+@pytest.mark.slow
 def test_train_export_and_upscale_hang_together(
     ramedge, photo_folder: Path, tmp_path: Path
 ) -> None:

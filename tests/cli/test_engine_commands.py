@@ -113,6 +113,7 @@ def test_options_that_make_no_sense_are_one_line(ramedge, arguments: tuple, word
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_an_engine_is_built_then_found_then_listed_then_pruned(
     ramedge, cache_home: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +164,7 @@ def test_what_cannot_be_built_from_is_one_line(ramedge, tmp_path: Path) -> None:
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_weights_become_onnx_and_then_an_engine(
     ramedge, small_weights: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_weights_become_onnx_and_then_an_engine(
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_a_copied_artifact_gets_its_engine_on_another_machine(ramedge, tmp_path: Path) -> None:
     exported = ramedge("export", "-p", "fp16", "--runtime", "onnx", "-o", tmp_path / "model")
     assert exported.code == 0, exported.err
@@ -234,6 +237,7 @@ def test_export_says_what_it_is_for_and_why(
     assert (tmp_path / "srram_x2_fp16_openvino" / "manifest.json").is_file()
 
 
+@pytest.mark.slow
 def test_on_a_gpu_export_makes_a_folder_and_an_engine_that_upscale_uses(
     ramedge, cache_home: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

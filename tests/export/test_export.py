@@ -84,6 +84,7 @@ def test_fp16_onnx_keeps_variance_and_output_in_fp32(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.slow
 def test_openvino_artifact_of_each_scale(scale: int, tmp_path: Path) -> None:
     torch.manual_seed(scale)
     config = NetworkConfig(blocks=2, channels=16, reduction=4, scales=(2, 3, 4))
@@ -209,6 +210,7 @@ def test_an_artifact_holds_its_weights_once(exported: Path, small_weights: Path)
     assert external_files(exported / "model.onnx") == external_files(exported / "tile.onnx")
 
 
+@pytest.mark.slow
 def test_the_shipped_model_is_exported_without_pytorch(tmp_path: Path) -> None:
     """And agrees with what PyTorch computes: the gate's reference is the shipped FP32 model."""
     done = subprocess.run(
@@ -229,6 +231,7 @@ def test_the_shipped_model_is_exported_without_pytorch(tmp_path: Path) -> None:
     assert agreement(found.transpose(0, 2, 3, 1), expected.transpose(0, 2, 3, 1)).psnr >= 60
 
 
+@pytest.mark.slow
 def test_shipped_int8_is_exported_as_it_is(tmp_path: Path) -> None:
     settings = ExportSettings(tmp_path / "model", precision="int8", runtime="onnx")
     artifact = export_model(settings)

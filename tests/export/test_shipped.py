@@ -39,6 +39,7 @@ def ramedge_without_torch(folder: Path, *arguments: str) -> subprocess.Completed
         (("--precision", "int8", "--scale", "4"), "srram_x4_int8_openvino"),
     ],
 )
+@pytest.mark.slow
 def test_what_was_exported_upscales_as_the_shipped_model_does(
     tmp_path: Path, options: tuple[str, ...], name: str
 ) -> None:
@@ -112,6 +113,7 @@ def test_mistakes_are_one_line_before_any_work(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text.onnx", "text.safetensors"]
 
 
+@pytest.mark.slow
 def test_the_shipped_weights_by_name_need_no_pytorch(tmp_path: Path) -> None:
     ended = ramedge_without_torch(
         tmp_path, "export", "-s", "3", "--runtime", "onnx", "-m", str(WEIGHTS), "-o", "model"
@@ -139,6 +141,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_exported_int8_model_is_evaluated_and_an_edited_one_is_not(tmp_path: Path) -> None:
     ended = ramedge_without_torch(tmp_path, "export", "-p", "int8", "--runtime", "onnx", "-o", "m")
     assert ended.returncode == 0, ended.stderr

@@ -386,6 +386,7 @@ def test_steps_must_be_positive(settings: TrainingSettings) -> None:
         dataclasses.replace(settings, steps=0)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(
     settings: TrainingSettings, photo_folder: Path, tmp_path: Path
 ) -> None:
