@@ -36,8 +36,8 @@ from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import open_cuda
 from ramedge.runtimes.tensorrt.engine import LoadedEngine
-from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
+from ramedge.runtimes.tensorrt.variant import RTX, TENSORRT
 from ramedge.system import describe_machine
 from ramedge.weights import shipped_artifact, shipped_weights
 
@@ -122,14 +122,14 @@ def ways(
     largest = max(height for _, height in sizes), max(width for width, _ in sizes)
     middle = sizes[len(sizes) // 2]
     settings = BuildSettings(Shapes((16, 16), (middle[1], middle[0]), largest))
-    for flavour in (TENSORRT, RTX):
+    for variant in (TENSORRT, RTX):
         for precision, model in models.items():
-            if flavour.installed() and model.is_file():
+            if variant.installed() and model.is_file():
                 request = EngineRequest(
                     model, network.config.name, options.scale, precision,  # type: ignore[arg-type]
-                    flavour, settings=settings,
+                    variant, settings=settings,
                 )  # fmt: skip
-                yield f"{flavour.name} {precision}", lambda request=request: engine_way(request)
+                yield f"{variant.name} {precision}", lambda request=request: engine_way(request)
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def engine_way(request: EngineRequest) -> Iterator[Infer]:
     with TemporaryDirectory() as folder:
         engine = get_engine(request, EngineCache(Path(folder)))
         cuda = open_cuda()
-        session = LoadedEngine(engine.data, request.flavour, cuda)
+        session = LoadedEngine(engine.data, request.variant, cuda)
         try:
             yield lambda pixels: session.run([pixels[None]])[0][0]
         finally:

@@ -17,7 +17,7 @@ from ramedge.runtimes.tensorrt.build import Engine
 from ramedge.runtimes.tensorrt.cache import EngineCache, Record
 from ramedge.runtimes.tensorrt.cuda import Cuda
 from ramedge.runtimes.tensorrt.engine import LoadedEngine
-from ramedge.runtimes.tensorrt.flavour import FLAVOURS
+from ramedge.runtimes.tensorrt.variant import VARIANTS
 
 _STEP = np.float32(1 / 255)
 
@@ -37,7 +37,7 @@ def check_engine(engine: Engine, model: Path, cache: EngineCache, cuda: Cuda) ->
         GateError: it differs by more than the gate allows; it is removed from the cache.
     """
     key = engine.record.key
-    loaded = LoadedEngine(engine.data, FLAVOURS[key.flavour], cuda)  # type: ignore[index]
+    loaded = LoadedEngine(engine.data, VARIANTS[key.variant], cuda)  # type: ignore[index]
     limits = rounded(THRESHOLDS["fp32" if key.precision == "fp32" else "fp16"])
     worst: dict[str, Any] = {"psnr": math.inf, "max_error": 0.0, "max_channel_bias": 0.0}
     try:

@@ -42,7 +42,7 @@ from ramedge.quality.int8_budget import Budget, Picture, Pixels8, check_speed, c
 from ramedge.runtimes.onnxruntime.session import open_onnxruntime
 from ramedge.runtimes.openvino.session import open_onnx, open_openvino
 from ramedge.runtimes.runtime import Runtime
-from ramedge.runtimes.tensorrt.flavour import FLAVOURS
+from ramedge.runtimes.tensorrt.variant import VARIANTS
 
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 
@@ -180,7 +180,7 @@ def _build(
     if precision == "int8":
         quantized = _quantize(source, settings, on_step)
         frame, tile = quantized.frame, quantized.tile
-    if precision == "fp16" or (precision == "int8" and settings.runtime in FLAVOURS):
+    if precision == "fp16" or (precision == "int8" and settings.runtime in VARIANTS):
         frame, tile = to_half(frame), None if tile is None else to_half(tile)
     excitation = ""
     if source.excitation is not None:

@@ -20,7 +20,7 @@ import pytest
 
 from ramedge.runtimes.tensorrt.cuda import Cuda
 from ramedge.runtimes.tensorrt.cuda_bindings import CudaPython, PyCuda
-from ramedge.runtimes.tensorrt.flavour import Flavour
+from ramedge.runtimes.tensorrt.variant import Variant
 
 Work = Callable[[], None]
 PLAN_MARK = b"fake plan"
@@ -253,8 +253,8 @@ def make_cuda(gpu: FakeGpu, name: str) -> Cuda:
         return CudaPython() if name == "cuda-python" else PyCuda()
 
 
-class FakeFlavour(Flavour):
-    """A flavour whose module is fake."""
+class FakeVariant(Variant):
+    """A variant whose module is fake."""
 
     def load(self) -> Any:
         return fake_tensorrt(_GPUS[self.module])
@@ -263,11 +263,11 @@ class FakeFlavour(Flavour):
 _GPUS: dict[str, FakeGpu] = {}
 
 
-def make_flavour(gpu: FakeGpu, captures_itself: bool = False) -> FakeFlavour:
+def make_variant(gpu: FakeGpu, captures_itself: bool = False) -> FakeVariant:
     module = f"fake{id(gpu)}"
     _GPUS[module] = gpu
     name = "tensorrt-rtx" if captures_itself else "tensorrt"
-    return FakeFlavour(name, "Fake TensorRT", module, "tensorrt", True, captures_itself)
+    return FakeVariant(name, "Fake TensorRT", module, "tensorrt", True, captures_itself)
 
 
 def fake_tensorrt(gpu: FakeGpu) -> types.SimpleNamespace:

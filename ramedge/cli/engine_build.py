@@ -13,19 +13,19 @@ from ramedge.runtimes.backend import PrecisionName, in_precision
 from ramedge.runtimes.tensorrt.build import Engine, EngineRequest, check_buildable, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import open_cuda
-from ramedge.runtimes.tensorrt.flavour import FLAVOURS, Flavour, FlavourName
 from ramedge.runtimes.tensorrt.plan import BuildSettings
+from ramedge.runtimes.tensorrt.variant import VARIANTS, Variant, VariantName
 from ramedge.upscaling.open_model import model_files
 
 
-def check_engine_options(runtime: FlavourName, options: ShapeOptions) -> None:
+def check_engine_options(runtime: VariantName, options: ShapeOptions) -> None:
     """Refuse, before any work, an engine that cannot be built here.
 
     Raises:
         UsageError: an option has an impossible value.
         RuntimeUnavailableError: the library or the GPU is missing.
     """
-    check_buildable(FLAVOURS[runtime], options.settings())
+    check_buildable(VARIANTS[runtime], options.settings())
 
 
 def check_model(model: Path) -> None:
@@ -51,7 +51,7 @@ def check_model(model: Path) -> None:
 
 def build_engine(
     model: Path,
-    runtime: FlavourName,
+    runtime: VariantName,
     precision: PrecisionName,
     options: ShapeOptions,
     scale: int = 2,
@@ -71,9 +71,9 @@ def build_engine(
         RamedgeError: see `ramedge.runtimes.tensorrt.build.get_engine`.
     """
     settings = options.settings()
-    flavour = FLAVOURS[runtime]
+    variant = VARIANTS[runtime]
     cache = EngineCache()
-    request = _request(model, precision, scale, settings, flavour)
+    request = _request(model, precision, scale, settings, variant)
     with console.progress_bar() as bar:
         task = bar.add_task("Building", total=100, info="")
 
@@ -89,11 +89,11 @@ def build_engine(
 
 
 def _request(
-    model: Path, precision: PrecisionName, scale: int, settings: BuildSettings, flavour: Flavour
+    model: Path, precision: PrecisionName, scale: int, settings: BuildSettings, variant: Variant
 ) -> EngineRequest:
     if model.suffix.lower() == ".onnx":
         chosen = "fp16" if precision == "auto" else precision
-        return EngineRequest(model, model.stem, scale, chosen, flavour, settings=settings)
+        return EngineRequest(model, model.stem, scale, chosen, variant, settings=settings)
     check_model(model)
     artifact = load_artifact(model)
     manifest = artifact.manifest
@@ -102,7 +102,7 @@ def _request(
         network=manifest.network,
         scale=manifest.scale,
         precision=in_precision(model_files(artifact), precision).precision,
-        flavour=flavour,
+        variant=variant,
         settings=settings,
         gate=manifest.gate,
     )
@@ -131,7 +131,7 @@ def _report(engine: Engine) -> None:
     )
     where = "without a GPU" if key.gpu == "none" else f"for {key.gpu} ({key.compute_capability})"
     console.stdout.print(
-        f"{key.network} ×{key.scale} {key.precision} for {key.flavour} {key.version}, "
+        f"{key.network} ×{key.scale} {key.precision} for {key.variant} {key.version}, "
         f"{'/'.join(key.shapes)}, {where}: {how}, {record.size / 1e6:.1f} MB"
     )
     convolutions = {

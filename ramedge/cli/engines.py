@@ -97,17 +97,17 @@ def build(
     """
     from ramedge.cli.engine_build import build_engine, check_engine_options, check_model
     from ramedge.runtimes.registry import best
-    from ramedge.runtimes.tensorrt.flavour import FLAVOURS
+    from ramedge.runtimes.tensorrt.variant import VARIANTS
 
     check_model(model)
     if runtime is EngineChoice.auto:
         backend, reason = best()
-        if backend.name not in FLAVOURS:
+        if backend.name not in VARIANTS:
             raise RuntimeUnavailableError(
                 f"No engine can be built here: {reason}. See ramedge doctor for what is missing, "
                 "or name a --runtime: tensorrt-rtx builds without a GPU."
             )
-        name = FLAVOURS[backend.name].name
+        name = VARIANTS[backend.name].name
     else:
         name = runtime.value
     shapes = ShapeOptions(min_shape, opt_shape, max_shape, opt_level, workspace)
@@ -164,20 +164,20 @@ def prune(
 
 def _useless(cache: EngineCache, record: Record) -> str:
     from ramedge.runtimes.tensorrt.cuda import NO_GPU, gpu_facts
-    from ramedge.runtimes.tensorrt.flavour import FLAVOURS
+    from ramedge.runtimes.tensorrt.variant import VARIANTS
 
     try:
         cache.load(record)
     except WeightsError as failure:
         return str(failure)
     key = record.key
-    flavour = next((f for f in FLAVOURS.values() if f.name == key.flavour), None)
-    version = "" if flavour is None else flavour.version()
+    variant = next((f for f in VARIANTS.values() if f.name == key.variant), None)
+    version = "" if variant is None else variant.version()
     facts = gpu_facts()
     if not version or (facts == NO_GPU and key.gpu != NO_GPU.name):
         return ""
     if version != key.version:
-        return f"for {key.flavour} {key.version}, here is {version}"
+        return f"for {key.variant} {key.version}, here is {version}"
     here = (facts.name, facts.compute_capability, facts.driver)
     if here != (key.gpu, key.compute_capability, key.driver):
         return f"for {_target(record)} with CUDA {key.driver}, here is {facts.name}"
@@ -190,4 +190,4 @@ def _count(number: int) -> str:
 
 def _target(record: Record) -> str:
     key = record.key
-    return f"{key.flavour} {key.version}, {'no GPU' if key.gpu == 'none' else key.gpu}"
+    return f"{key.variant} {key.version}, {'no GPU' if key.gpu == 'none' else key.gpu}"

@@ -28,7 +28,7 @@ from ramedge.export.model import (
 from ramedge.export.sources import check_installed
 from ramedge.quality.int8_budget import Budget
 from ramedge.runtimes.registry import BACKENDS, best
-from ramedge.runtimes.tensorrt.flavour import FlavourName
+from ramedge.runtimes.tensorrt.variant import VariantName
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _int8(options: ExportOptions) -> Int8Settings:
     return Int8Settings(calibration, budget)
 
 
-def _engine_of(target: Target) -> FlavourName | None:
+def _engine_of(target: Target) -> VariantName | None:
     match target:
         case "tensorrt" | "tensorrt-rtx":
             return target
@@ -163,7 +163,7 @@ def _check(options: ExportOptions) -> None:
     check_installed(weights, bool(options.calibration))
 
 
-def _check_engine(engine: FlavourName, shapes: ShapeOptions) -> None:
+def _check_engine(engine: VariantName, shapes: ShapeOptions) -> None:
     try:
         check_engine_options(engine, shapes)
     except RuntimeUnavailableError as missing:

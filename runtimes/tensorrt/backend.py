@@ -8,9 +8,9 @@ from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import RuntimeUnavailableError, UsageError
 from ramedge.runtimes.backend import Backend, OpenOptions, WeightsFile, in_precision, is_cuda
 from ramedge.runtimes.runtime import Runtime
-from ramedge.runtimes.tensorrt.flavour import RTX as RTX_LIBRARY
-from ramedge.runtimes.tensorrt.flavour import TENSORRT as TENSORRT_LIBRARY
-from ramedge.runtimes.tensorrt.flavour import Flavour
+from ramedge.runtimes.tensorrt.variant import RTX as RTX_LIBRARY
+from ramedge.runtimes.tensorrt.variant import TENSORRT as TENSORRT_LIBRARY
+from ramedge.runtimes.tensorrt.variant import Variant
 
 _LOG = logging.getLogger("ramedge")
 
@@ -18,10 +18,10 @@ _LOG = logging.getLogger("ramedge")
 class TensorRt(Backend):
     """One of the two libraries, on an NVIDIA GPU."""
 
-    def __init__(self, flavour: Flavour) -> None:
-        self.flavour = flavour
-        self.name = flavour.name
-        self.title = flavour.title
+    def __init__(self, variant: Variant) -> None:
+        self.variant = variant
+        self.name = variant.name
+        self.title = variant.title
 
     def check_device(self, device: str) -> None:  # noqa: D102
         if device != "auto" and not is_cuda(device):
@@ -31,14 +31,14 @@ class TensorRt(Backend):
             )
 
     def automatic(self) -> tuple[bool, str]:  # noqa: D102
-        if not self.flavour.installed():
-            return False, "" if self.flavour is RTX_LIBRARY else f"{self.title} is not installed"
+        if not self.variant.installed():
+            return False, "" if self.variant is RTX_LIBRARY else f"{self.title} is not installed"
         from ramedge.runtimes.tensorrt.cuda import NO_GPU, gpu_facts
 
         if gpu_facts() == NO_GPU:
             return False, f"{self.title} is installed, but no NVIDIA GPU can be used"
         try:
-            self.flavour.load()
+            self.variant.load()
         except RuntimeUnavailableError as broken:
             return False, str(broken).rstrip(".")
         return True, "there is an NVIDIA GPU"
@@ -49,9 +49,9 @@ class TensorRt(Backend):
 
         assert isinstance(model, ModelFiles)
         files = in_precision(model, options.precision, "fp16" if options.shipped else "auto")
-        self.flavour.load()
+        self.variant.load()
         source = EngineSource(EngineCache(), on_notice=_LOG.warning, on_progress=_tell_of_build)
-        return open_tensorrt(files, self.flavour, source)
+        return open_tensorrt(files, self.variant, source)
 
 
 def _tell_of_build(share: float, _phase: str) -> None:

@@ -21,9 +21,9 @@ from ramedge.errors import ExportError, RuntimeUnavailableError, UsageError, Wei
 from ramedge.files import file_digest
 from ramedge.runtimes.tensorrt.cache import EngineCache, EngineKey, Record
 from ramedge.runtimes.tensorrt.cuda import NO_GPU, GpuFacts, gpu_facts
-from ramedge.runtimes.tensorrt.flavour import Flavour
 from ramedge.runtimes.tensorrt.monitor import OnProgress
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Plan, build_plan
+from ramedge.runtimes.tensorrt.variant import Variant
 
 GRAPH_VERSION = 2
 """Raised when `ramedge.artifacts.graphs` or `half` makes another graph of the same file."""
@@ -37,7 +37,7 @@ class EngineRequest:
         model: ONNX file of the frame graph, or of the tile graph for all others.
         network, scale: of the model, for the user.
         precision: what it computes in. FP16, and FP16 around int8, are made from a file without.
-        flavour: which of the two libraries.
+        variant: which of the two libraries.
         graph: name of the engine's graph, see `ramedge.artifacts.graphs`.
         pixels: of its image and output.
         settings: shapes and effort.
@@ -48,7 +48,7 @@ class EngineRequest:
     network: str
     scale: int
     precision: Precision
-    flavour: Flavour
+    variant: Variant
     graph: str = FRAME
     pixels: PixelType = "uint8"
     settings: BuildSettings = field(default_factory=BuildSettings)
@@ -94,7 +94,7 @@ def get_engine(
         MemoryError: the device's memory does not suffice for the build.
     """
     started = time.perf_counter()
-    gpu = check_buildable(request.flavour, request.settings)
+    gpu = check_buildable(request.variant, request.settings)
     key = engine_key(request, gpu)
     with cache.lock(key):
         found = None if rebuild else _from_cache(cache, key, on_notice)
@@ -116,7 +116,7 @@ def get_engine(
     return Engine(plan.data, record, path, False, time.perf_counter() - started)
 
 
-def check_buildable(flavour: Flavour, settings: BuildSettings) -> GpuFacts:
+def check_buildable(variant: Variant, settings: BuildSettings) -> GpuFacts:
     """Refuse, before any work, what cannot be built here; returns the GPU, or `NO_GPU`.
 
     Raises:
@@ -124,15 +124,15 @@ def check_buildable(flavour: Flavour, settings: BuildSettings) -> GpuFacts:
         UsageError: a workspace without a GPU.
     """
     gpu = gpu_facts()
-    flavour.load()
-    if gpu == NO_GPU and not flavour.builds_without_gpu:
+    variant.load()
+    if gpu == NO_GPU and not variant.builds_without_gpu:
         raise RuntimeUnavailableError(
-            f"{flavour.title} builds on the GPU that will run the engine, and no NVIDIA GPU is "
+            f"{variant.title} builds on the GPU that will run the engine, and no NVIDIA GPU is "
             "found here: see ramedge doctor."
         )
     if gpu == NO_GPU and settings.workspace is not None:
         raise UsageError(
-            f"--workspace needs a GPU: without one {flavour.title} builds without a limit."
+            f"--workspace needs a GPU: without one {variant.title} builds without a limit."
         )
     return gpu
 
@@ -155,8 +155,8 @@ def engine_key(request: EngineRequest, gpu: GpuFacts) -> EngineKey:
         values=request.pixels,
         precision=request.precision,
         shapes=(low, middle, high),
-        flavour=request.flavour.name,
-        version=request.flavour.version(),
+        variant=request.variant.name,
+        version=request.variant.version(),
         gpu=gpu.name,
         compute_capability=gpu.compute_capability,
         driver=gpu.driver,
@@ -209,11 +209,11 @@ def _build(
     if request.precision != "fp32" and not is_half(model):
         model = to_half(model)
     graph: onnx.ModelProto = with_pixels(cut(model, request.graph), request.pixels)
-    learns = not request.flavour.builds_without_gpu  # RTX has no timings to remember
-    owner = key.flavour, key.version, f"{key.gpu} {key.compute_capability}"
+    learns = not request.variant.builds_without_gpu  # RTX has no timings to remember
+    owner = key.variant, key.version, f"{key.gpu} {key.compute_capability}"
     before = cache.timing_cache(*owner) if learns else None
     plan = build_plan(
-        graph.SerializeToString(), request.settings, request.flavour, before, on_progress
+        graph.SerializeToString(), request.settings, request.variant, before, on_progress
     )
     _check_layers(plan, request)
     if plan.timing_cache:

@@ -39,7 +39,7 @@ class EngineKey:
         values: `uint8` or `float32`, what goes in and out.
         precision: `fp32`, `fp16` or `int8`.
         shapes: smallest, best and largest frame, `HxW` each.
-        flavour: `tensorrt` or `tensorrt-rtx`.
+        variant: `tensorrt` or `tensorrt-rtx`.
         version: of it.
         gpu: name; `none` where it was built without.
         compute_capability: `9.0`, or `none`.
@@ -54,7 +54,7 @@ class EngineKey:
     values: str
     precision: str
     shapes: tuple[str, str, str]
-    flavour: str
+    variant: str
     version: str
     gpu: str
     compute_capability: str
@@ -70,7 +70,7 @@ class EngineKey:
     @property
     def purpose(self) -> tuple[Any, ...]:
         """What it is for; keys alike in it differ only in how it was built."""
-        return (self.network, self.scale, self.graph, self.values, self.precision, self.flavour)
+        return (self.network, self.scale, self.graph, self.values, self.precision, self.variant)
 
     def differences(self, other: EngineKey) -> list[str]:
         """The parts in which `other` differs, each in words."""
@@ -207,25 +207,25 @@ class EngineCache:
         }
         return sorted(found - known)
 
-    def timing_cache(self, flavour: str, version: str, gpu: str) -> bytes:
+    def timing_cache(self, variant: str, version: str, gpu: str) -> bytes:
         """What builds on this GPU learnt; empty where nothing, or where its hash differs.
 
         A timing cache with one flipped byte can end the process.
         """
         try:
-            stored = self._timing_path(flavour, version, gpu).read_bytes()
+            stored = self._timing_path(variant, version, gpu).read_bytes()
         except OSError:
             return b""
         digest, data = stored[:32], stored[32:]
         return data if hashlib.sha256(data).digest() == digest else b""
 
-    def store_timing_cache(self, flavour: str, version: str, gpu: str, data: bytes) -> None:
+    def store_timing_cache(self, variant: str, version: str, gpu: str, data: bytes) -> None:
         """Keep it for the next build, its hash before it."""
-        path = self._timing_path(flavour, version, gpu)
+        path = self._timing_path(variant, version, gpu)
         _write(path, hashlib.sha256(data).digest() + data)
 
-    def _timing_path(self, flavour: str, version: str, gpu: str) -> Path:
-        name = hashlib.sha256(json.dumps([flavour, version, gpu]).encode()).hexdigest()
+    def _timing_path(self, variant: str, version: str, gpu: str) -> Path:
+        name = hashlib.sha256(json.dumps([variant, version, gpu]).encode()).hexdigest()
         return self.folder / f"{name[:_NAME_LENGTH]}{_TIMING}"
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ramedge.errors import RuntimeUnavailableError
 from ramedge.runtimes.tensorrt.cuda import Cuda
-from ramedge.runtimes.tensorrt.flavour import Flavour
 from ramedge.runtimes.tensorrt.log import make_logger
+from ramedge.runtimes.tensorrt.variant import Variant
 
 if TYPE_CHECKING:
     import tensorrt as rt
@@ -145,16 +145,16 @@ class _Slot:
 class LoadedEngine:
     """A deserialized engine, ready to run on one device."""
 
-    def __init__(self, plan: bytes, flavour: Flavour, cuda: Cuda) -> None:
+    def __init__(self, plan: bytes, variant: Variant, cuda: Cuda) -> None:
         """Load a plan that this user built, its hash compared (`ramedge.runtimes.tensorrt.cache`).
 
         Raises:
             RuntimeUnavailableError: it is not for this device or library.
         """
-        trt = flavour.load()
+        trt = variant.load()
         self.cuda = cuda
-        self.flavour = flavour
-        self.captures = cuda.has_graphs and not flavour.captures_itself
+        self.variant = variant
+        self.captures = cuda.has_graphs and not variant.captures_itself
         self._trt = trt
         self._log = make_logger(trt)
         with cuda.active():
@@ -186,7 +186,7 @@ class LoadedEngine:
         """A context whose scratch memory is ours, as large as a shape needs."""
         trt = self._trt
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self.flavour.captures_itself:
+        if self.variant.captures_itself:
             context = self._make_capturing_context(self._engine, strategy)
         else:
             context = _make_context(self._engine, strategy)
@@ -207,7 +207,7 @@ class LoadedEngine:
         compact = reason.lower().replace(" ", "")
         if "outofmemory" in compact or "cudaerrormemoryallocation" in compact:
             return MemoryError(reason)
-        return RuntimeUnavailableError(f"{self.flavour.title} cannot run the engine: {reason}")
+        return RuntimeUnavailableError(f"{self.variant.title} cannot run the engine: {reason}")
 
     def run(self, values: Arrays) -> list[NDArray[Any]]:
         """Inputs in the engine's order → outputs."""

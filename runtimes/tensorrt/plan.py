@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ramedge.errors import ExportError, UsageError
-from ramedge.runtimes.tensorrt.flavour import Flavour
 from ramedge.runtimes.tensorrt.log import make_logger
 from ramedge.runtimes.tensorrt.monitor import OnProgress, make_monitor
+from ramedge.runtimes.tensorrt.variant import Variant
 
 if TYPE_CHECKING:
     import tensorrt as rt
@@ -97,7 +97,7 @@ class Plan:
 def build_plan(
     model: bytes,
     settings: BuildSettings,
-    flavour: Flavour,
+    variant: Variant,
     timing_cache: bytes | None = None,
     on_progress: OnProgress = lambda _share, _phase: None,
 ) -> Plan:
@@ -108,7 +108,7 @@ def build_plan(
     Args:
         model: as `ramedge.runtimes.tensorrt.graphs.make_graph` makes it.
         settings: shapes and effort.
-        flavour: which of the two libraries.
+        variant: which of the two libraries.
         timing_cache: of a build before, checked by its hash; `None` where none shall be used.
         on_progress: called from another thread.
 
@@ -117,8 +117,8 @@ def build_plan(
         ExportError: it refuses the model, or the build fails.
         MemoryError: the device's memory does not suffice.
     """
-    trt = flavour.load()
-    build = _Build(trt, flavour, settings, timing_cache, on_progress)
+    trt = variant.load()
+    build = _Build(trt, variant, settings, timing_cache, on_progress)
     return build.run(model)
 
 
@@ -126,13 +126,13 @@ class _Build:
     def __init__(
         self,
         trt: Any,
-        flavour: Flavour,
+        variant: Variant,
         settings: BuildSettings,
         timing_cache: bytes | None,
         on_progress: OnProgress,
     ) -> None:
         self._trt = trt
-        self._flavour = flavour
+        self._variant = variant
         self._settings = settings
         self._timing_cache = timing_cache
         self._on_progress = on_progress
@@ -144,12 +144,12 @@ class _Build:
         trt = self._trt
         builder: rt.Builder = trt.Builder(self._log)
         if builder is None:
-            raise ExportError(f"{self._flavour.title} cannot build here: {self._log.reason()}")
+            raise ExportError(f"{self._variant.title} cannot build here: {self._log.reason()}")
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         network: rt.INetworkDefinition = builder.create_network(flags)
         parser: rt.OnnxParser = trt.OnnxParser(network, self._log)
         if not parser.parse(model):
-            raise ExportError(f"{self._flavour.title} refuses the model: {_first(parser)}")
+            raise ExportError(f"{self._variant.title} refuses the model: {_first(parser)}")
         config: rt.IBuilderConfig = builder.create_builder_config()
         config.add_optimization_profile(self._profile(builder, network))
         # FP32 means FP32: the default would round the factors of products to 10 bits.
@@ -203,7 +203,7 @@ class _Build:
                     f"Out of memory while building: use a smaller --max-shape or --workspace. "
                     f"{reason}"
                 )
-            raise ExportError(f"{self._flavour.title} cannot build the engine: {reason}")
+            raise ExportError(f"{self._variant.title} cannot build the engine: {reason}")
         return bytes(found[0])
 
     def _profile(self, builder: rt.Builder, network: rt.INetworkDefinition) -> Any:

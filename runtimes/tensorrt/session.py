@@ -19,9 +19,9 @@ from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import Cuda, open_cuda
 from ramedge.runtimes.tensorrt.engine import LoadedEngine
-from ramedge.runtimes.tensorrt.flavour import Flavour
 from ramedge.runtimes.tensorrt.monitor import OnProgress
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
+from ramedge.runtimes.tensorrt.variant import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class TensorRtSession(Session):
     def __init__(
         self,
         files: ModelFiles,
-        flavour: Flavour,
+        variant: Variant,
         source: EngineSource,
         cuda: Cuda | None = None,
     ) -> None:
@@ -66,22 +66,22 @@ class TensorRtSession(Session):
 
         Args:
             files: ONNX; their `precision` is what engines compute in: FP16 is made from FP32.
-            flavour: which of the two libraries.
+            variant: which of the two libraries.
             source: where engines come from.
             cuda: the GPU; `None` opens the first one.
 
         Raises:
             RuntimeUnavailableError: the library, or the GPU, is not there.
         """
-        flavour.load()
-        self.name = flavour.name
+        variant.load()
+        self.name = variant.name
         self.precision = files.precision
         self.compute_dtype = COMPUTE_DTYPES.get(files.precision, "float16")
         self._cuda = open_cuda() if cuda is None else cuda
         facts = self._cuda.facts
         self.device = f"{facts.name}, compute capability {facts.compute_capability}"
         self._files = files
-        self._flavour = flavour
+        self._variant = variant
         self._source = source
         self._shapes: dict[_Key, Shapes] = {}
         self._engines: dict[_Key, LoadedEngine] = {}
@@ -139,7 +139,7 @@ class TensorRtSession(Session):
             shapes, self._source.settings.opt_level, self._source.settings.workspace
         )
         request = EngineRequest(
-            files.path(graph.name), files.network, files.scale, precision, self._flavour,
+            files.path(graph.name), files.network, files.scale, precision, self._variant,
             graph.name, graph.pixels, settings, files.gate,
         )  # fmt: skip
         if key in self._engines:
@@ -150,7 +150,7 @@ class TensorRtSession(Session):
             on_notice=self._source.on_notice,
             on_progress=self._source.on_progress,
         )
-        self._engines[key] = LoadedEngine(engine.data, self._flavour, self._cuda)
+        self._engines[key] = LoadedEngine(engine.data, self._variant, self._cuda)
         self._shapes[key] = shapes
         return self._engines[key]
 
@@ -168,14 +168,14 @@ class TensorRtSession(Session):
 
 
 def open_tensorrt(
-    files: ModelFiles, flavour: Flavour, source: EngineSource, cuda: Cuda | None = None
+    files: ModelFiles, variant: Variant, source: EngineSource, cuda: Cuda | None = None
 ) -> Runtime:
     """A model's files in TensorRT; arguments and errors are those of `TensorRtSession`.
 
     Raises:
         WeightsError: the file that turns variance into attention is damaged.
     """
-    session = TensorRtSession(files, flavour, source, cuda)
+    session = TensorRtSession(files, variant, source, cuda)
     excitation = None if files.excitation is None else load_excitation(files.excitation)
     return Runtime(session, files.scale, excitation, by_block=files.blocks > 0)
 

@@ -12,7 +12,7 @@ from fake_gpu import FakeGpu, driver_modules, fake_tensorrt
 from PIL import Image
 
 from ramedge.runtimes.tensorrt.cache import EngineCache
-from ramedge.runtimes.tensorrt.flavour import RTX
+from ramedge.runtimes.tensorrt.variant import RTX
 from ramedge.upscaling.open_model import RuntimeSettings, open_model
 from ramedge.weights import shipped_artifact
 
@@ -75,7 +75,7 @@ def test_auto_goes_to_openvino_and_says_why(
 
 
 def test_auto_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ramedge.runtimes.tensorrt.flavour.Flavour.installed", lambda self: True)
+    monkeypatch.setattr("ramedge.runtimes.tensorrt.variant.Variant.installed", lambda self: True)
     with driver_modules(None, name=""):
         opened = open_model(RuntimeSettings())
     assert opened.runtime.name == "openvino"
@@ -85,7 +85,7 @@ def test_auto_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = FakeGpu()
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(gpu))
-    monkeypatch.setattr("ramedge.runtimes.tensorrt.flavour.Flavour.installed", lambda self: True)
+    monkeypatch.setattr("ramedge.runtimes.tensorrt.variant.Variant.installed", lambda self: True)
     with driver_modules(gpu, name="cuda-python"):
         opened = open_model(RuntimeSettings())
         assert (opened.runtime.name, opened.runtime.precision) == ("tensorrt", "fp16")
@@ -244,7 +244,7 @@ def test_on_a_gpu_export_makes_a_folder_and_an_engine_that_upscale_uses(
     gpu = FakeGpu()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(gpu))
-    monkeypatch.setattr("ramedge.runtimes.tensorrt.flavour.Flavour.installed", lambda self: True)
+    monkeypatch.setattr("ramedge.runtimes.tensorrt.variant.Variant.installed", lambda self: True)
     with driver_modules(gpu, name="cuda-python"):
         ended = ramedge("export", "--precision", "fp16")
         assert ended.code == 0, ended.err

@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import pytest
 import torch
-from fake_gpu import FakeGpu, make_cuda, make_flavour
+from fake_gpu import FakeGpu, make_cuda, make_variant
 
 from ramedge.artifacts.artifact import STORE_NAME
 from ramedge.artifacts.graphs import cut, graph_names
@@ -123,7 +123,7 @@ def in_fake_engines(network: SRRAM, files: ModelFiles, folder: Path, rtx: bool) 
     """TensorRT's code over a GPU that is none: its buffers, streams and graphs, not its kernels."""
     gpu = FakeGpu()
     source = EngineSource(EngineCache(folder), SETTINGS)
-    return open_tensorrt(files, make_flavour(gpu, rtx), source, make_cuda(gpu, "cuda-python"))
+    return open_tensorrt(files, make_variant(gpu, rtx), source, make_cuda(gpu, "cuda-python"))
 
 
 def on_gpu(network: SRRAM, files: ModelFiles, folder: Path, name: str) -> Runtime:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 import torch
-from fake_gpu import FakeGpu, make_cuda, make_flavour
+from fake_gpu import FakeGpu, make_cuda, make_variant
 
 from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import RuntimeUnavailableError, UsageError, WeightsError
@@ -25,9 +25,9 @@ from ramedge.runtimes.registry import BACKENDS
 from ramedge.runtimes.runtime import Runtime
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda_bindings import CudaPython, PyCuda
-from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT, Flavour
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
 from ramedge.runtimes.tensorrt.session import EngineSource, open_tensorrt
+from ramedge.runtimes.tensorrt.variant import RTX, TENSORRT, Variant
 from ramedge.runtimes.torch.session import open_torch as run_in_torch
 
 Open = Callable[[SRRAM, Path], Runtime]
@@ -65,16 +65,16 @@ def engine_models(network: SRRAM, folder: Path) -> ModelFiles:
 
 
 def open_engine(
-    network: SRRAM, folder: Path, flavour: Flavour, binding: type[CudaPython] | type[PyCuda]
+    network: SRRAM, folder: Path, variant: Variant, binding: type[CudaPython] | type[PyCuda]
 ) -> Runtime:
     """On a real GPU."""
     try:
-        flavour.load()
+        variant.load()
         cuda = binding()
     except RuntimeUnavailableError as reason:
         no_gpu(str(reason))
     source = EngineSource(EngineCache(folder / "cache"), ENGINE_SETTINGS)
-    return open_tensorrt(engine_models(network, folder), flavour, source, cuda)
+    return open_tensorrt(engine_models(network, folder), variant, source, cuda)
 
 
 def open_fake_engine(network: SRRAM, folder: Path, binding: str, rtx: bool) -> Runtime:
@@ -82,7 +82,7 @@ def open_fake_engine(network: SRRAM, folder: Path, binding: str, rtx: bool) -> R
     gpu = FakeGpu()
     source = EngineSource(EngineCache(folder / "cache"), ENGINE_SETTINGS)
     models = engine_models(network, folder)
-    return open_tensorrt(models, make_flavour(gpu, rtx), source, make_cuda(gpu, binding))
+    return open_tensorrt(models, make_variant(gpu, rtx), source, make_cuda(gpu, binding))
 
 
 ENGINE_SETTINGS = BuildSettings(Shapes((1, 1), (24, 32), (64, 64)))
@@ -97,11 +97,11 @@ RUNTIMES = [
     pytest.param(partial(open_fake_engine, binding="cuda-python", rtx=True), id="fake-rtx"),
     *(
         pytest.param(
-            partial(open_engine, flavour=flavour, binding=binding),
-            id=f"{flavour.name}-{binding.name}",
+            partial(open_engine, variant=variant, binding=binding),
+            id=f"{variant.name}-{binding.name}",
             marks=pytest.mark.gpu,
         )
-        for flavour in (TENSORRT, RTX)
+        for variant in (TENSORRT, RTX)
         for binding in (CudaPython, PyCuda)
     ),
 ]

@@ -32,7 +32,7 @@ from documented_commands import (
 from documented_inputs import provide
 
 from ramedge.cli.app import app
-from ramedge.runtimes.tensorrt.flavour import FLAVOURS
+from ramedge.runtimes.tensorrt.variant import VARIANTS
 
 FENCED = fenced_commands()
 INLINE = inline_commands()
@@ -214,7 +214,7 @@ def _pairs(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 def test_without_tensorrt_a_command_for_it_ends_in_one_line(
     ramedge: Any, command: Command, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if FLAVOURS["tensorrt"].version():
+    if VARIANTS["tensorrt"].version():
         pytest.skip("TensorRT is installed: tests marked gpu run such commands")
     _, values = parsed(list(command.arguments))
     if not values:

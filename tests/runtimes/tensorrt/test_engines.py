@@ -21,8 +21,8 @@ from ramedge.runtimes.tensorrt import build as engine_module
 from ramedge.runtimes.tensorrt.build import EngineRequest, engine_key, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.cuda import NO_GPU, GpuFacts
-from ramedge.runtimes.tensorrt.flavour import RTX, TENSORRT, Flavour
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Plan, Shapes
+from ramedge.runtimes.tensorrt.variant import RTX, TENSORRT, Variant
 
 ORIN = GpuFacts("Orin", "8.7", "12.6")
 
@@ -52,8 +52,8 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[BuildSettings]:
         return Plan(model + b"plan", {"CONVOLUTION FLOAT": 1}, b"", 0.5)
 
     monkeypatch.setattr(engine_module, "build_plan", build)
-    monkeypatch.setattr(Flavour, "load", lambda self: None)
-    monkeypatch.setattr(Flavour, "version", lambda self: "1.7.1")
+    monkeypatch.setattr(Variant, "load", lambda self: None)
+    monkeypatch.setattr(Variant, "version", lambda self: "1.7.1")
     monkeypatch.setattr(engine_module, "gpu_facts", lambda: ORIN)
     return found
 
@@ -192,7 +192,7 @@ def test_tensorrt_without_a_gpu_says_where_it_builds(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(engine_module, "gpu_facts", lambda: NO_GPU)
     with pytest.raises(RuntimeUnavailableError, match="no NVIDIA GPU"):
-        get_engine(replace(request_, flavour=TENSORRT), cache)
+        get_engine(replace(request_, variant=TENSORRT), cache)
     assert get_engine(request_, cache).record.key.gpu == "none"
     with pytest.raises(UsageError, match="--workspace needs a GPU"):
         get_engine(replace(request_, settings=BuildSettings(workspace=64)), cache)
@@ -231,8 +231,8 @@ def _build_and_count(request: EngineRequest, folder: Path, log: Path) -> None:
 
     engine_module.build_plan = build
     engine_module.gpu_facts = lambda: ORIN
-    Flavour.load = lambda self: None  # type: ignore[method-assign]
-    Flavour.version = lambda self: "1"  # type: ignore[method-assign]
+    Variant.load = lambda self: None  # type: ignore[method-assign]
+    Variant.version = lambda self: "1"  # type: ignore[method-assign]
     assert get_engine(request, EngineCache(folder)).data == b"plan"
 
 

@@ -24,8 +24,8 @@ from ramedge.export.onnx import export_onnx
 from ramedge.network.srram import SRRAM
 from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
 from ramedge.runtimes.tensorrt.cache import EngineCache
-from ramedge.runtimes.tensorrt.flavour import RTX
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes, build_plan
+from ramedge.runtimes.tensorrt.variant import RTX
 from ramedge.samples import PHOTOS, sample_photo
 
 needs_rtx = pytest.mark.skipif(
@@ -196,10 +196,10 @@ Damage = Callable[[bytes], bytes]
 def test_a_damaged_file_is_refused_in_one_line(
     models: dict[str, Path], tmp_path: Path, damage: Damage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ramedge.runtimes.tensorrt.flavour import Flavour
+    from ramedge.runtimes.tensorrt.variant import Variant
 
-    monkeypatch.setattr(Flavour, "load", lambda self: None)
-    monkeypatch.setattr(Flavour, "version", lambda self: "1")
+    monkeypatch.setattr(Variant, "load", lambda self: None)
+    monkeypatch.setattr(Variant, "version", lambda self: "1")
     path = tmp_path / "model.onnx"
     path.write_bytes(damage(models["fp32"].read_bytes()))
     wanted = replace(request(models, "fp32"), model=path)
@@ -226,10 +226,10 @@ def test_unsigned_quantization_is_refused_before_any_build(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorRT would take it as int8 with a warning, and clip half the range."""
-    from ramedge.runtimes.tensorrt.flavour import Flavour
+    from ramedge.runtimes.tensorrt.variant import Variant
 
-    monkeypatch.setattr(Flavour, "load", lambda self: None)
-    monkeypatch.setattr(Flavour, "version", lambda self: "1")
+    monkeypatch.setattr(Variant, "load", lambda self: None)
+    monkeypatch.setattr(Variant, "version", lambda self: "1")
     model = onnx.load(models["int8"])
     first = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
     for tensor in model.graph.initializer:

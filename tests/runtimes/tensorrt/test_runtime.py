@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_gpu import FakeGpu, driver_modules, make_cuda, make_flavour
+from fake_gpu import FakeGpu, driver_modules, make_cuda, make_variant
 
 from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import RuntimeUnavailableError, UsageError
@@ -53,7 +53,7 @@ def open_runtime(
 ) -> Runtime:  # fmt: skip
     said = [] if said is None else said
     source = EngineSource(EngineCache(folder), SHAPES, said.append)
-    return open_tensorrt(models, make_flavour(gpu, rtx), source, make_cuda(gpu, binding))
+    return open_tensorrt(models, make_variant(gpu, rtx), source, make_cuda(gpu, binding))
 
 
 def frames(count: int, height: int = 9, width: int = 7) -> np.ndarray:
@@ -178,7 +178,7 @@ def test_memory_that_runs_out_in_a_video_skips_no_frame(
 def test_a_plan_of_something_else_is_one_line(tmp_path: Path) -> None:
     gpu = FakeGpu()
     with pytest.raises(RuntimeUnavailableError, match="cannot run the engine: Serialization"):
-        LoadedEngine(b"of another version", make_flavour(gpu), make_cuda(gpu, "cuda-python"))
+        LoadedEngine(b"of another version", make_variant(gpu), make_cuda(gpu, "cuda-python"))
 
 
 def test_16_bit_pixels_without_an_fp32_graph_are_told(models: ModelFiles, tmp_path: Path) -> None:
@@ -245,11 +245,11 @@ def test_the_gate_passes_what_agrees_and_removes_what_does_not(
     from ramedge.runtimes.tensorrt.build import EngineRequest, get_engine
 
     gpu = FakeGpu()
-    flavour, cuda = make_flavour(gpu), make_cuda(gpu, "cuda-python")
+    variant, cuda = make_variant(gpu), make_cuda(gpu, "cuda-python")
     cache = EngineCache(tmp_path / "cache")
-    monkeypatch.setitem(engine_gate.FLAVOURS, "tensorrt", flavour)
+    monkeypatch.setitem(engine_gate.VARIANTS, "tensorrt", variant)
     settings = BuildSettings(Shapes((1, 1), (64, 64), (256, 256)))
-    request = EngineRequest(models.frame, "small", 2, "fp32", flavour, settings=settings)
+    request = EngineRequest(models.frame, "small", 2, "fp32", variant, settings=settings)
     record = engine_gate.check_engine(get_engine(request, cache), models.frame, cache, cuda)
     assert record.gate["engine"]["psnr"] > 65
     assert cache.record(record.key) == record

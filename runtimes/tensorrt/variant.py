@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from ramedge.errors import RuntimeUnavailableError
 
-FlavourName = Literal["tensorrt", "tensorrt-rtx"]
+VariantName = Literal["tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True, slots=True)
-class Flavour:
+class Variant:
     """One of the two.
 
     Attributes:
@@ -25,7 +25,7 @@ class Flavour:
         captures_itself: whether it captures CUDA graphs by its own strategy.
     """
 
-    name: FlavourName
+    name: VariantName
     title: str
     module: str
     extra: str
@@ -71,6 +71,6 @@ class Flavour:
             return False
 
 
-TENSORRT = Flavour("tensorrt", "TensorRT", "tensorrt", "tensorrt", False, False)
-RTX = Flavour("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", "rtx", True, True)
-FLAVOURS: dict[FlavourName, Flavour] = {"tensorrt": TENSORRT, "tensorrt-rtx": RTX}
+TENSORRT = Variant("tensorrt", "TensorRT", "tensorrt", "tensorrt", False, False)
+RTX = Variant("tensorrt-rtx", "TensorRT-RTX", "tensorrt_rtx", "rtx", True, True)
+VARIANTS: dict[VariantName, Variant] = {"tensorrt": TENSORRT, "tensorrt-rtx": RTX}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramedge.errors import RuntimeUnavailableError
-from ramedge.runtimes.tensorrt.flavour import Flavour
+from ramedge.runtimes.tensorrt.variant import Variant
 
 NAME = "tensorrt_of_a_folder"  # no package has it, so that none hides the folder
 
@@ -25,16 +25,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_of_the_name_is_not_an_installation(folder: Path) -> None:
-    flavour = Flavour(NAME, "TensorRT", NAME, "tensorrt", False, False)
-    assert not flavour.installed()
-    assert flavour.version() == ""
+    variant = Variant(NAME, "TensorRT", NAME, "tensorrt", False, False)
+    assert not variant.installed()
+    assert variant.version() == ""
     with pytest.raises(RuntimeUnavailableError, match="not installed: pip install"):
-        flavour.load()
+        variant.load()
 
 
 def test_a_package_of_the_name_is_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "__init__.py").write_text("__version__ = '10.3'\n")
     importlib.invalidate_caches()
-    flavour = Flavour(NAME, "TensorRT", NAME, "tensorrt", False, False)
-    assert flavour.installed()
-    assert flavour.version() == "10.3"
+    variant = Variant(NAME, "TensorRT", NAME, "tensorrt", False, False)
+    assert variant.installed()
+    assert variant.version() == "10.3"
