@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ramedge.artifacts.graphs import FRAME, STATISTICS, TILE
 from ramedge.errors import UsageError
 from ramedge.host_memory import available_bytes, resident_bytes
 from ramedge.network.channel_statistics import ChannelExcitation
@@ -29,20 +30,17 @@ def test_exhausted_memory_halves_the_tile_and_repeats_the_frame(
     frame = np.tile(photo, (2, 2, 1))  # 128×144
     with Upscaler() as upscaler:
         whole = upscaler.upscale(frame)
-        runtime = upscaler.model.runtime
-        sides = []
+        session = upscaler.model.runtime.session
+        real, sides = session.run, []
 
-        def limited(real, limit):
-            def run(pixels, *rest):
-                sides.append(max(pixels.shape[-3:-1]))
-                if sides[-1] > limit:
+        def limited(graph, values):
+            if graph.name in {FRAME, TILE, STATISTICS}:
+                sides.append(max(values[0].shape[1:3]))
+                if sides[-1] > 110:
                     raise RuntimeError(words)
-                return real(pixels, *rest)
+            return real(graph, values)
 
-            return run
-
-        for name in ("_infer_pixels", "_infer_tile", "_infer_statistic"):
-            monkeypatch.setattr(runtime, name, limited(getattr(runtime, name), 110))
+        monkeypatch.setattr(session, "run", limited)
         tiled = upscaler.upscale(frame)
         assert sides[0] == 144
         assert any("Out of memory: the same frame again" in note for note in upscaler.notes)
@@ -56,22 +54,21 @@ def test_exhausted_memory_halves_the_tile_and_repeats_the_frame(
 def test_memory_that_never_suffices_ends(
     photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self, pixels, *rest):
+    def fail(graph, values):
         raise MemoryError("no")
 
     with Upscaler() as upscaler:
-        for name in ("_infer_pixels", "_infer_tile", "_infer_statistic"):
-            monkeypatch.setattr(type(upscaler.model.runtime), name, fail)
+        monkeypatch.setattr(upscaler.model.runtime.session, "run", fail)
         with pytest.raises(MemoryError):
             upscaler.upscale(photo)
 
 
 def test_other_errors_are_not_memory(monkeypatch: pytest.MonkeyPatch, photo: np.ndarray) -> None:
-    def fail(self, pixels):
+    def fail(graph, values):
         raise RuntimeError("something else")
 
     with Upscaler() as upscaler:
-        monkeypatch.setattr(type(upscaler.model.runtime), "_infer_pixels", fail)
+        monkeypatch.setattr(upscaler.model.runtime.session, "run", fail)
         with pytest.raises(RuntimeError, match="something else"):
             upscaler.upscale(photo)
 
@@ -227,8 +224,8 @@ class FullCore:
 def test_memory_that_runs_out_while_compiling_means_tiles(photo: np.ndarray, words: str) -> None:
     frame = np.tile(photo, (3, 3, 1))
     with Upscaler() as upscaler:
-        runtime = upscaler.model.runtime
-        runtime._core = FullCore(runtime._core, words)  # type: ignore[attr-defined]
+        session = upscaler.model.runtime.session
+        session._core = FullCore(session._core, words)  # type: ignore[attr-defined]
         assert upscaler.upscale(frame).shape == (384, 432, 3)
         assert any("Out of memory" in note for note in upscaler.notes)
 
