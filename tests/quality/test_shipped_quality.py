@@ -27,12 +27,12 @@ from ramedge.upscaling.upscaler import Upscaler
 from ramedge.weights import FOLDER, NETWORK, shipped_artifact, shipped_weights
 
 
-def test_the_model_card_says_what_is_measured(shared: Path) -> None:
+def test_the_model_card_says_what_is_measured(benchmark_sets: Path) -> None:
     card = (FOLDER / f"{NETWORK}_x2.md").read_text(encoding="utf-8")
     found = re.search(r"\| ×2 \| ours \| ([\d.]+) / ([\d.]+) \|", card)  # Set5 comes first
     assert found is not None
     with Upscaler() as upscaler:
-        mean = evaluate(shared / "data" / "eval" / "Set5", upscaler).mean
+        mean = evaluate(benchmark_sets / "Set5", upscaler).mean
     assert mean.psnr == pytest.approx(float(found[1]), abs=0.01)
     assert mean.ssim == pytest.approx(float(found[2]), abs=0.0005)
 
@@ -84,7 +84,7 @@ def test_tiles_of_less_than_fp32_agree_with_the_whole_frame(precision: Precision
     assert -10 * np.log10(max((difference**2).mean(), 1e-9) / 255**2) >= 60
 
 
-def test_exports_agree_with_pytorch_on_set14(shared: Path, tmp_path: Path) -> None:
+def test_exports_agree_with_pytorch_on_set14(benchmark_sets: Path, tmp_path: Path) -> None:
     model = load_artifact(shipped_artifact(2, "fp32")).model
     onnx.save(to_half(onnx.load(model)), tmp_path / "half.onnx")
     reference = open_torch(load_weights(shipped_weights(2)).network.take(2), "fp32", "cpu")
@@ -100,7 +100,7 @@ def test_exports_agree_with_pytorch_on_set14(shared: Path, tmp_path: Path) -> No
         "fp16": (onnxruntime.open_onnx(tmp_path / "half.onnx", 2).infer_float, 50.0),
     }
     worst: dict[str, list[Agreement]] = {}
-    for path in find_photos(shared / "data" / "eval" / "Set14"):
+    for path in find_photos(benchmark_sets / "Set14"):
         with Image.open(path) as opened:
             photo = opened.convert("RGB")
         # The middle of a large one: twice the receptive field and more, in a fifth of the time.
