@@ -21,7 +21,7 @@ from ramedge.quality.photos import PHOTO_SUFFIXES, find_photos
 Pixels8 = NDArray[np.uint8]
 
 CONSTANT_LEVELS = 2.0
-"""A picture whose standard deviation is below so many levels of 255 shows nothing."""
+"""A picture whose standard deviation is below this many levels of 255 shows nothing."""
 SHOT_CHANGE = 24.0
 """Mean difference of two thumbnails, in levels of 255, that starts a new shot."""
 LEAST_SIDE = 16

@@ -27,19 +27,19 @@ from ramedge.runtimes.openvino import session as openvino
 OnStep = Callable[[int, int], None]
 
 HEADROOM = 1.75
-"""A range is so many times what its method says: pictures that were not calibrated on reach further
+"""A range is this many times what its method says: pictures that were not calibrated on reach further
 (1.4 to 2.3 times was seen on hard edges), and a clipped edge is seen sooner than noise."""
 LEAST_SHARE = 0.8
 """Smallest share of the largest magnitude that a method may say."""
 WIDE = 2.5
-"""So many times the largest magnitude is the range of a convolution that loses nothing."""
+"""The range of a convolution that loses nothing, in times of the largest magnitude."""
 NOTHING = 0.01
 """Share of the budget below which a convolution's loss is nothing."""
 WORTH = 10.0
-"""A convolution is not worth int8 where it spends more than so many times its share of the budget:
+"""A convolution is not worth int8 where it spends more than this many times its share of the budget:
 the first and the last are below 1 % of the work, and most of the loss."""
 _SENSITIVE = 6
-"""So many of the most sensitive convolutions try every method of choosing their range."""
+"""Number of the most sensitive convolutions that try every method of choosing their range."""
 _RUNS = 4
 
 
@@ -263,7 +263,7 @@ class Trials:
         return HEADROOM * max(LEAST_SHARE, self._shares[key])
 
     def plan(self, headroom: Mapping[str, float]) -> QuantizationPlan:
-        """The named convolutions in int8, with ranges of so many times the largest seen."""
+        """The named convolutions in int8, with ranges in times of the largest seen."""
         return QuantizationPlan(
             tuple(
                 tuple((headroom[name] * self._measured[self._inputs[name]].largest).tolist())

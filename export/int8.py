@@ -21,11 +21,11 @@ from ramedge.quality.int8_budget import Budget, Picture
 from ramedge.quality.photos import downscale
 
 CHECK_EVERY = 6
-"""One calibration picture in so many is not calibrated on, but kept for the gate."""
+"""One calibration picture in N is not calibrated on, but kept for the gate."""
 SIDE = 192
 """Pictures whose loss is measured are cropped to this many pixels a side."""
 PICTURES = 10
-"""So many measure the loss in the search."""
+"""Number of pictures that measure the loss in the search."""
 SEARCH_SHARE = 0.8
 """Share of the loss allowed that the search may spend: it runs in FP32 around INT8 on few pictures,
 the gate on others, in the precision that really runs."""

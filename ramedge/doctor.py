@@ -51,7 +51,7 @@ class Check:
         name: what was looked at.
         status: `ok`, `missing` (not installed or not there) or `broken` (there, but fails).
         detail: version, or what is wrong.
-        remedy: the command that mends it; empty where there is nothing to mend.
+        remedy: the command that repairs it; empty where there is nothing to repair.
         required: whether the default path, upscaling on the CPU, needs it.
     """
 

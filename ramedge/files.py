@@ -39,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.touch()
         mode = partial.stat().st_mode
         yield partial
-        # Some writers (safetensors) make the file anew, readable by its owner only.
+        # Some writers (safetensors) create a new file, readable by its owner only.
         partial.chmod(mode)
         with partial.open("rb+") as written:
             os.fsync(written.fileno())

@@ -1,4 +1,4 @@
-"""What an engine's pictures are worth: agreement with PyTorch, and with the truth."""
+"""Quality of a candidate's pictures: agreement with PyTorch, and with the truth."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ramedge.media.image_decoding import Samples
 
 MAPPED_PIXELS: Final = 16_000_000
-"""Pictures of so many pixels are mapped: 48 MB as 8-bit RGB."""
+"""Pictures of this many pixels are mapped: 48 MB as 8-bit RGB."""
 
 PART_PIXELS: Final = 4_000_000
 """Pixels that are decoded at a time."""

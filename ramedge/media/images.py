@@ -198,7 +198,7 @@ def _check_size(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> None
         # A small picture may still claim a giant tile, which libtiff would allocate.
         sides = [image.tag_v2.get(tag, 0) for tag in _TILE_TAGS]
         if math.prod(side if isinstance(side, int) else 0 for side in sides) > DEFAULT_MAX_PIXELS:
-            raise InputError(f"{path} has tiles of {sides[0]}x{sides[1]} pixels: save it anew.")
+            raise InputError(f"{path} has tiles of {sides[0]}x{sides[1]} pixels: save it again.")
 
 
 # --- what goes with the pixels ---

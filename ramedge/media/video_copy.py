@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.subtitles.stream import SubtitleStream
 
-# What a muxer writes itself, or what is no longer true of a stream that was encoded anew.
+# What a muxer writes itself, or what is no longer true of a re-encoded stream.
 _OWN_TAGS: Final = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
     | {"bps", "number_of_frames", "number_of_bytes", "rotate"}

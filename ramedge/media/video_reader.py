@@ -133,7 +133,7 @@ class VideoReader:
         path: a local file.
         start_seconds: begin at the first frame that is not before this time, in seconds from
             the first frame of the video.
-        frames: give at most so many frames.
+        frames: give at most this number of frames.
         keep_going: go on after damaged frames, and raise only at the end.
 
     Raises:
@@ -190,7 +190,7 @@ class VideoReader:
         self.doubts.clear()
         with open_input(self.path) as container:
             stream = find_video_stream(container, self.path)
-            # Read before decoding, which may set it anew: FFmpeg takes the pts of a later frame
+            # Read before decoding, which may set it again: FFmpeg takes the pts of a later frame
             # for it where few frames were seen at opening.
             progress.start = stream.start_time or 0
             first = self._seek(container, stream)

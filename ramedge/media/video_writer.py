@@ -37,7 +37,7 @@ class VideoWriter:
     Args:
         output: the final name; its suffix chooses the container.
         source: the reader whose frames will come. It is only asked for its facts: the file
-            is opened anew, so that reading and writing may run in two threads.
+            is opened again, so that reading and writing may run in two threads.
         scale: how many times wider and higher the pixels are than the source's.
         settings: codec, options and pixel format.
 

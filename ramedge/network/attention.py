@@ -127,7 +127,7 @@ class PooledSpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
         # max, whose gradient follows the index, and not amax, whose gradient looks for the value:
-        # compiled in bfloat16, the backward pass rounds `x` anew, finds none equal, and is NaN.
+        # compiled in bfloat16, the backward pass rounds `x` again, finds none equal, and is NaN.
         strongest = x.max(dim=1, keepdim=True).values
         pooled = torch.cat([x.mean(dim=1, keepdim=True), strongest], dim=1)
         return torch.sigmoid(self.conv(pooled)) * x

@@ -85,7 +85,7 @@ class NetworkConfig:
     def collapsed_multiply_adds(self, scale: int) -> int | None:
         """As `multiply_adds`, of an exported network: its tail is one convolution of 5×5.
 
-        The picture's own way, one of 7×7 from the image, comes to it. The rim, which other layers
+        The image-space skip branch, 7×7 from the image, is added to it. The rim, which other layers
         make (`ramedge.network.collapse`), does not count.
         """
         trunk = self._trunk_multiply_adds()

@@ -135,7 +135,7 @@ class SRRAM(nn.Module):
 
     def finish(self, image: Tensor, first: Tensor, transformed: Tensor, scale: int) -> Tensor:
         """From F_R to the upscaled image in [0, 1]; F_0 and the image are those it came from."""
-        del image  # networks for inference (`ramedge.network.collapse`) take a way round from it
+        del image  # networks for inference (`ramedge.network.collapse`) have a skip branch from it
         return self.reconstruct(first + self.body(transformed), scale)
 
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:

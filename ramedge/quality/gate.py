@@ -26,7 +26,7 @@ GATE_CROP = 192
 field, so that the middle sees no border."""
 
 _SETTLED = 1e-6
-"""Change of the attention (0 to 1) from which on further passes are not seen in any figure."""
+"""Change of the attention (0 to 1) from which on further iterations change no figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def frame_through_tile(
 ) -> Images:
     """A whole image through the graph kind `tile`, so that the gate sees graph and statistic.
 
-    R passes, each with the attention of the one before, are exact from any start.
+    R iterations, each with the attention of the one before, are exact from any start.
     """
     height, width = images.shape[2:]
     mask = np.ones((1, 1, height, width), np.float32)

@@ -1,4 +1,4 @@
-"""Whether INT8 is worth it: what it loses against the truth, and what it gains in time.
+"""The INT8 budget: what INT8 loses against the truth, and what it gains in time.
 
 Part of the gate (`ramedge.quality.gate`), for the precision whose error is not negligible: INT8 is
 kept only where nobody can see it and where it is faster.
@@ -26,7 +26,7 @@ Pixels8 = NDArray[np.uint8]
 Network = Callable[[Images], Images]
 
 WORST_FACTOR = 3.0
-"""One picture may lose so many times what the mean of all may."""
+"""One picture may lose this many times what the mean of all may."""
 VISIBLE_PSNR = 45.0
 """In dB: a picture restored to more shows no difference from the truth (1.4 levels of 255 in the
 mean square, as the noise of 8-bit photos). What is lost above it is not counted; smooth pictures

@@ -13,7 +13,7 @@ from typing import Any
 def stop_on_signal() -> Iterator[list[int]]:
     """Yield a list that receives the number of each SIGINT and SIGTERM.
 
-    A second signal of the same number has its former effect, by default an immediate end.
+    A second signal of the same number has its usual effect, by default an immediate end.
     """
     received: list[int] = []
     previous: Mapping[int, Any] = {}

@@ -58,7 +58,7 @@ _Key = tuple[str, PixelType, str]
 def shared_core() -> openvino.Core:
     """The process's one `openvino.Core`.
 
-    OpenVINO's CPU plugin gives the thread a signal stack for each core and puts the former one
+    OpenVINO's CPU plugin gives the thread a signal stack for each core and puts the previous one
     back when the core goes. Two cores that go in another order than they came leave a stack
     behind that was unmapped, and the next signal (Ctrl-C) ends the process with a segmentation
     fault. So there is one, and it stays.
@@ -244,7 +244,7 @@ class OpenVinoSession(Session):
         """Free what does not run together with a graph: memory is planned for one way at a time.
 
         Frames are run whole, or in tiles by fixed-point iterations, or block by block; temporal
-        tiles do so with frames that do not follow another.
+        tiles do so with frames that do not continue another.
         """
         if name != TILE:
             self._parts.clear()

@@ -185,12 +185,12 @@ def _from_cache(
         try:
             return record, cache.load(record)
         except WeightsError as refused:
-            on_notice(f"{refused} Building anew.")
+            on_notice(f"{refused} Building it again.")
             return None
     near = cache.nearest(key)
     if near is not None and near.key != key:
         changed = "; ".join(key.differences(near.key))
-        on_notice(f"The engine in the cache is for something else ({changed}): building anew.")
+        on_notice(f"The engine in the cache is for something else ({changed}): building another.")
     return None
 
 

@@ -176,7 +176,7 @@ class EngineCache:
         return path
 
     def write_record(self, record: Record) -> None:
-        """Write a record anew, for example with what the gate measured."""
+        """Overwrite a record, for example with what the gate measured."""
         text = json.dumps(asdict(record), indent=2, sort_keys=True) + "\n"
         _write(self.folder / f"{record.key.name}{_RECORD}", text.encode())
 
