@@ -33,7 +33,7 @@ _QUIETEST = 1 / 64
 """A channel is taken to reach at least so far, as a share of its tensor's widest: one that was
 nearly silent may speak up in another picture."""
 _ALIKE = 2.0
-"""Channels none of which reaches this many times as far as another have one range, the widest: there
+"""Channels none of which reaches this many times as far as another share the widest range: there
 is little to gain (red, green and blue)."""
 
 

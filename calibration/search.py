@@ -27,7 +27,7 @@ from ramedge.runtimes.openvino import session as openvino
 OnStep = Callable[[int, int], None]
 
 HEADROOM = 1.75
-"""A range is this many times what its method says: pictures that were not calibrated on reach further
+"""A range is N times what its method says: pictures that were not calibrated on reach further
 (1.4 to 2.3 times was seen on hard edges), and a clipped edge is seen sooner than noise."""
 LEAST_SHARE = 0.8
 """Smallest share of the largest magnitude that a method may say."""
@@ -36,7 +36,7 @@ WIDE = 2.5
 NOTHING = 0.01
 """Share of the budget below which a convolution's loss is nothing."""
 WORTH = 10.0
-"""A convolution is not worth int8 where it spends more than this many times its share of the budget:
+"""A convolution stays in high precision where it spends more than N times its share of the budget:
 the first and the last are below 1 % of the work, and most of the loss."""
 _SENSITIVE = 6
 """Number of the most sensitive convolutions that try every method of choosing their range."""

@@ -7,8 +7,8 @@ multiply-adds, and no features at the high resolution are ever made. After Bhard
 "Collapsible Linear Blocks for Super-Efficient Super Resolution" (SESR), MLSys 2022, who train that
 way too.
 
-**The image-space skip branch.** The tail reads F_0 + body(F_R), and F_0 is the head's linear map of the
-image (Eq. 1). So what F_0 contributes is one convolution of 7×7 pixels of the image. It carries the
+**The image-space skip branch.** The tail reads F_0 + body(F_R), and F_0 is the head's linear map of
+the image (Eq. 1). So what F_0 contributes is one convolution of 7×7 pixels of the image. It carries the
 picture itself and costs 0.2 to 0.8 % of the work: it stays in FP32 where all else is half precision
 or INT8, which then round what the network adds to the picture and not the picture.
 
@@ -32,7 +32,7 @@ _REACH = 2
 """What belongs to a feature depends on this many features each way, whatever the scale: one for the
 first convolution, and one for all at the high resolution together."""
 RIM = 2
-"""What belongs to this many outermost features is no single convolution of picture and features: the
+"""What belongs to the N outermost features is no single convolution of picture and features: the
 tail pads with zeros, and so does the head, which reaches one feature further."""
 
 
