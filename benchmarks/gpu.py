@@ -4,9 +4,9 @@ python benchmarks/gpu.py [--scale 2] [--sizes 320x180 …] [--frames 60] [--int8
 python benchmarks/gpu.py --rehearse      # on a CPU with tiny settings: shows that the script runs
 
 Needs no network. Each way gets 8-bit frames `[H, W, 3]` in host memory and gives them back there.
-Beside each figure stands its share of two ceilings measured in the same run: a large FP16 matrix
+Beside each figure stands its share of two rooflines measured in the same run: a large FP16 matrix
 product, and a large copy in device memory. The traffic of a frame is what its convolutions read
-and write if each runs by itself; a fused one may exceed that ceiling.
+and write if each runs by itself; a fused one may exceed that roofline.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class Rooflines:
     """TFLOP/s of a matrix product, GB/s of a copy (read and written bytes)."""
 
     matrix_tflops: float
@@ -78,8 +78,8 @@ def main() -> None:
         options.sizes, options.frames = ["32x18", "48x32"], 3
     sizes = [tuple(map(int, text.split("x"))) for text in options.sizes]
     network = load_weights(shipped_weights(options.scale)).network.take(options.scale).eval()
-    ceilings = measure_ceilings(device)
-    print(f"ceilings: {ceilings}")
+    rooflines = measure_rooflines(device)
+    print(f"rooflines: {rooflines}")
     rows = []
     for width, height in sizes:
         work = work_of(network, height, width)
@@ -87,7 +87,7 @@ def main() -> None:
             row = {"way": name, "size": f"{width}x{height}"}
             try:
                 with opened() as infer:
-                    row |= measure(infer, height, width, options.frames, work, ceilings)
+                    row |= measure(infer, height, width, options.frames, work, rooflines)
             except (RamedgeError, MemoryError, RuntimeError) as failure:
                 row["failed"] = str(failure).strip().splitlines()[0]
             rows.append(row)
@@ -98,7 +98,7 @@ def main() -> None:
         "rehearsal": options.rehearse,
         "scale": options.scale,
         "frames": options.frames,
-        "ceilings": asdict(ceilings),
+        "rooflines": asdict(rooflines),
         "rows": rows,
     }
     path = options.json or (RESULTS / f"{date.today()}_gpu_x{options.scale}.json")
@@ -180,7 +180,7 @@ def torch_way(network: SRRAM, device: torch.device, prepare: Any) -> Iterator[In
 
 
 def measure(
-    infer: Infer, height: int, width: int, frames: int, work: Work, ceilings: Ceilings
+    infer: Infer, height: int, width: int, frames: int, work: Work, rooflines: Rooflines
 ) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, (height, width, 3)).astype(np.uint8) for _ in range(4)]
@@ -201,8 +201,8 @@ def measure(
         "p99_ms": 1e3 * p99,
         "device_mib": used / 2**20,
         "tflops": tflops,
-        "share_of_matrix": tflops / ceilings.matrix_tflops,
-        "share_of_copy": gbs / ceilings.copy_gbs,
+        "share_of_matrix": tflops / rooflines.matrix_tflops,
+        "share_of_copy": gbs / rooflines.copy_gbs,
     }
 
 
@@ -231,7 +231,7 @@ def work_of(network: SRRAM, height: int, width: int) -> Work:
     return Work(counter.get_total_flops() * share, moved * share)
 
 
-def measure_ceilings(device: torch.device) -> Ceilings:
+def measure_rooflines(device: torch.device) -> Rooflines:
     on_gpu = device.type == "cuda"
     side = 8192 if on_gpu else 512
     dtype = torch.float16 if on_gpu else torch.float32
@@ -240,7 +240,7 @@ def measure_ceilings(device: torch.device) -> Ceilings:
     target = torch.empty_like(source)
     matrix = best_seconds(lambda: a @ b, on_gpu)
     copy = best_seconds(lambda: target.copy_(source), on_gpu)
-    return Ceilings(2 * side**3 / matrix / 1e12, 2 * source.numel() / copy / 1e9)
+    return Rooflines(2 * side**3 / matrix / 1e12, 2 * source.numel() / copy / 1e9)
 
 
 def best_seconds(work: Callable[[], Any], on_gpu: bool) -> float:

@@ -5,7 +5,7 @@
 Loss: PSNR-Y of each image by the shipped INT8 model and by FP32, the paper's protocol; and the
 difference of the two outputs, its mean over each colour channel included; all in 8 bits, as
 pictures are read and written. Speed: 320×180 pixels, the candidates in turn, each after so many
-frames that it is compiled for the size; the ceiling is a matrix product in int8 in the same run.
+frames that it is compiled for the size; the roofline is a matrix product in int8 in the same run.
 All by OpenVINO.
 """
 
@@ -23,7 +23,7 @@ from PIL import Image
 
 from ramedge.artifacts.artifact import load_artifact
 from ramedge.artifacts.storage import read_graph
-from ramedge.bench.ceiling import measure_ceiling
+from ramedge.bench.roofline import measure_roofline
 from ramedge.calibration.quantize import dense_convolutions, multiply_adds
 from ramedge.quality.int8_budget import Loss, Picture
 from ramedge.quality.metrics import agreement, psnr_y
@@ -97,8 +97,8 @@ def measure_speed(scale: int, rounds: int) -> dict[str, object]:
         name: open_model(RuntimeSettings(precision=name, scale=scale)).runtime
         for name in CANDIDATES
     }
-    ceiling = measure_ceiling(runtimes["int8"])
-    assert ceiling is not None
+    roofline = measure_roofline(runtimes["int8"])
+    assert roofline is not None
     times: dict[str, list[float]] = {name: [] for name in runtimes}
     for turn in range(-REPEATS - 1, rounds):
         for name, runtime in runtimes.items():
@@ -119,8 +119,8 @@ def measure_speed(scale: int, rounds: int) -> dict[str, object]:
             for name in runtimes
             if name != "int8"
         },
-        "ceiling_gops": ceiling / 1e9,
-        "share_of_ceiling": operations / median(times["int8"]) / ceiling,
+        "roofline_gops": roofline / 1e9,
+        "share_of_roofline": operations / median(times["int8"]) / roofline,
     }
     for runtime in runtimes.values():
         runtime.close()

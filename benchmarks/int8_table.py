@@ -48,7 +48,7 @@ def blocks(result: dict[str, Any]) -> dict[str, str]:
         times, over = list(row["milliseconds"].values()), list(row["int8_over"].values())
         speed.append(
             f"| ×{row['scale']} | {' | '.join(f'{time:.1f}' for time in times)} | "
-            f"{' | '.join(f'{ratio:.2f}' for ratio in over)} | {row['share_of_ceiling']:.0%} |"
+            f"{' | '.join(f'{ratio:.2f}' for ratio in over)} | {row['share_of_roofline']:.0%} |"
         )
     return {
         "loss": "\n".join([*loss, "", measured]),

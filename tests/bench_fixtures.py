@@ -35,7 +35,7 @@ def make_row(
         peak_bytes=peak,
         device_peak_bytes=None,
         multiply_adds=53_913_600_000,
-        ceiling=2e11,
+        roofline=2e11,
         joules={},
         quality=Quality("PyTorch fp32", 60.0, 0.004, (0.0, 0.0001, -0.0002), 34.88, 32.92, failure),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Energy, where the platform counts it: RAPL, NVML, or the power rails of a Jetson.
 
-All count a whole package, card or board, idle power included: what is drawn while an engine
+All count a whole package, card or board, idle power included: what is drawn while a candidate
 runs, not what it alone adds.
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ramedge.bench.settings import Engine
+from ramedge.bench.settings import Candidate
 from ramedge.bench.worker import Worker
 from ramedge.errors import GateError
 from ramedge.quality.gate import THRESHOLDS, Images, gate_photos, judge
@@ -35,7 +35,7 @@ class Photo:
 
 @dataclass(slots=True)
 class Pictures:
-    """A photo, and what each engine made of its low resolution, by title."""
+    """A photo, and what each candidate made of its low resolution, by title."""
 
     photo: Photo
     scale: int
@@ -65,7 +65,7 @@ class Quality:
 
 
 class Judge:
-    """Compares each engine once with its reference, and keeps the pictures.
+    """Compares each candidate once with its reference, and keeps the pictures.
 
     Attributes:
         pictures: of every scale that was asked for.
@@ -73,30 +73,34 @@ class Judge:
 
     def __init__(self) -> None:
         self.pictures: list[Pictures] = []
-        self._expected: dict[Engine, dict[str, Images]] = {}
-        self._found: dict[Engine, Quality] = {}
+        self._expected: dict[Candidate, dict[str, Images]] = {}
+        self._found: dict[Candidate, Quality] = {}
 
-    def assess(self, worker: Worker, engine: Engine, ran: str, reference: Engine | None) -> Quality:
-        """The quality of the engine that `worker` has open; `ran` is its real precision."""
-        if engine in self._found:
-            return self._found[engine]
-        pictures = self._pictures_of(engine.scale)
+    def assess(
+        self, worker: Worker, candidate: Candidate, ran: str, reference: Candidate | None
+    ) -> Quality:
+        """The quality of the candidate that `worker` has open; `ran` is its real precision."""
+        if candidate in self._found:
+            return self._found[candidate]
+        pictures = self._pictures_of(candidate.scale)
         for one in pictures:
-            one.outputs[engine.title] = worker.upscale(one.photo.low).astype(np.uint8, copy=False)
+            one.outputs[candidate.title] = worker.upscale(one.photo.low).astype(
+                np.uint8, copy=False
+            )
         found = {}
         if reference is not None:
             photos = gate_photos()
             for name, expected in self._reference_outputs(reference).items():
                 output = worker.infer_float(photos[name])
                 found[name] = agreement(_colours_last(output), _colours_last(expected))
-        self._found[engine] = summarize(
+        self._found[candidate] = summarize(
             found,
             "" if reference is None else reference.title,
-            thresholds_for(engine.exported, ran),
-            [(one.photo, one.outputs[engine.title]) for one in pictures],
-            engine.scale,
+            thresholds_for(candidate.exported, ran),
+            [(one.photo, one.outputs[candidate.title]) for one in pictures],
+            candidate.scale,
         )
-        return self._found[engine]
+        return self._found[candidate]
 
     def _pictures_of(self, scale: int) -> list[Pictures]:
         found = [one for one in self.pictures if one.scale == scale]
@@ -105,12 +109,12 @@ class Judge:
             self.pictures += found
         return found
 
-    def _reference_outputs(self, reference: Engine) -> dict[str, Images]:
+    def _reference_outputs(self, reference: Candidate) -> dict[str, Images]:
         if reference not in self._expected:
             # On the CPU, as at the gate: a GPU may round what it calls FP32.
-            engine = replace(reference, device="cpu")
+            candidate = replace(reference, device="cpu")
             photos = gate_photos()
-            with closing(Worker(engine, sample_pairs(engine.scale)[0].low[:8, :8])) as worker:
+            with closing(Worker(candidate, sample_pairs(candidate.scale)[0].low[:8, :8])) as worker:
                 worker.open()
                 self._expected[reference] = {
                     name: worker.infer_float(photo) for name, photo in photos.items()
@@ -136,14 +140,14 @@ def summarize(
     outputs: Sequence[tuple[Photo, NDArray[np.uint8]]],
     scale: int,
 ) -> Quality:
-    """Sum up what an engine made of the photos.
+    """Sum up what a candidate made of the photos.
 
     Args:
         found: agreement by photo; empty where there is no reference.
         reference: its name.
         thresholds: key of `THRESHOLDS`.
-        outputs: whole photos, and what the engine made of them.
-        scale: of the engine.
+        outputs: whole photos, and what the candidate made of them.
+        scale: of the candidate.
     """
     failure = ""
     for name, one in found.items():

@@ -88,7 +88,7 @@ def _end(one: EndToEnd) -> dict[str, Any]:
 
 
 def _picture(one: Pictures) -> dict[str, Any]:
-    """The middle of a photo as each engine has it, beside what is no engine's."""
+    """The middle of a photo as each candidate has it, beside what is no candidate's."""
     scale = one.scale
     height, width = (min(_CROP, side) for side in one.photo.low.shape[:2])
     top, left = (one.photo.low.shape[0] - height) // 2, (one.photo.low.shape[1] - width) // 2

@@ -74,7 +74,7 @@ class Row:
         model_bytes: of the files on disk that are run.
         peak_bytes, device_peak_bytes: the most memory its process held until the timed runs.
         multiply_adds: of one frame; `None` where they are not known.
-        ceiling: operations a second of a matrix product in this precision, see `measure_ceilings`.
+        roofline: operations a second of a matrix product in this precision (`measure_rooflines`).
         joules: per frame, by name of the meter; empty where nothing counts energy.
         notes: fallbacks taken.
     """
@@ -87,7 +87,7 @@ class Row:
     peak_bytes: int | None
     device_peak_bytes: int | None
     multiply_adds: int | None
-    ceiling: float | None
+    roofline: float | None
     joules: Mapping[str, float]
     quality: Quality
     notes: tuple[str, ...] = ()
@@ -125,11 +125,11 @@ class Row:
         return 2.0 * self.multiply_adds / self.percentile(50)
 
     @property
-    def ceiling_share(self) -> float | None:
+    def roofline_share(self) -> float | None:
         """Of the machine's matrix product."""
-        if self.operations is None or not self.ceiling:
+        if self.operations is None or not self.roofline:
             return None
-        return self.operations / self.ceiling
+        return self.operations / self.roofline
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, what is derived beside what was measured."""
@@ -141,14 +141,14 @@ class Row:
             "frames_per_second": self.frames_per_second,
             "ratio": asdict(self.ratio),
             "gflops": None if self.operations is None else self.operations / 1e9,
-            "ceiling_share": self.ceiling_share,
+            "roofline_share": self.roofline_share,
         }
         return asdict(self) | {"derived": derived}
 
 
 @dataclass(frozen=True, slots=True)
 class EndToEnd:
-    """One engine from file to file, in rounds; `source` is the file's name."""
+    """One candidate from file to file, in rounds; `source` is the file's name."""
 
     combination: Combination
     source: str
@@ -196,7 +196,7 @@ class BenchResult:
 
     @property
     def failures(self) -> list[str]:
-        """Why a quality is bad, a line for each engine."""
+        """Why a quality is bad, a line for each candidate."""
         lines = [
             f"{title(row.combination)} ×{row.combination.scale}: {row.quality.failure}"
             for row in self.rows

@@ -11,13 +11,13 @@ from ramedge.bench.energy import Meter
 from ramedge.bench.frames import first_frame
 from ramedge.bench.quality import Judge, Quality
 from ramedge.bench.result import Combination
-from ramedge.bench.settings import FEWEST_ROUNDS, BenchSettings, Engine, Size, model_name
+from ramedge.bench.settings import FEWEST_ROUNDS, BenchSettings, Candidate, Size, model_name
 from ramedge.bench.stages import Stages
 from ramedge.bench.worker import Opened, Peak, Worker
 from ramedge.jobs.output_paths import Job
 
 _TURN_SECONDS = 0.05
-"""An engine that is faster than this does several runs in its turn."""
+"""A candidate that is faster than this does several runs in its turn."""
 _WARMUP_SECONDS = 2.0
 _OVERTIME = 1.5
 """Rounds are planned from the warm-up; on a machine that slows down they end here."""
@@ -34,14 +34,14 @@ OnProgress = Callable[[str, int, int, str], None]
 class Lane:
     """A combination while it is measured."""
 
-    engine: Engine
+    candidate: Candidate
     size: Size
     worker: Worker
     opened: Opened
     seconds: float
     peak: Peak
     quality: Quality
-    ceiling: float | None
+    roofline: float | None
     rounds: list[tuple[float, ...]] = field(default_factory=list)
     joules: list[dict[str, float]] = field(default_factory=list)
     stages: list[Stages] = field(default_factory=list)
@@ -55,13 +55,13 @@ class Lane:
     def combination(self) -> Combination:
         """What its row is about."""
         return Combination(
-            runtime=self.engine.runtime,
-            precision=self.engine.precision,
+            runtime=self.candidate.runtime,
+            precision=self.candidate.precision,
             ran=self.opened.precision,
             device=self.opened.device,
             network=self.opened.network,
-            model=model_name(self.engine.model),
-            scale=self.engine.scale,
+            model=model_name(self.candidate.model),
+            scale=self.candidate.scale,
             height=self.size.height,
             width=self.size.width,
         )
@@ -69,11 +69,11 @@ class Lane:
 
 def open_lane(
     worker: Worker,
-    engine: Engine,
+    candidate: Candidate,
     size: Size,
     warmup: int,
     judge: Judge,
-    reference: Engine | None,
+    reference: Candidate | None,
 ) -> Lane:
     """Open, warm up, and measure what is measured once."""
     opened = worker.open()
@@ -81,29 +81,29 @@ def open_lane(
     while len(seconds) < warmup and sum(seconds) < _WARMUP_SECONDS:
         seconds += worker.time(1)
     return Lane(
-        engine=engine,
+        candidate=candidate,
         size=size,
         worker=worker,
         opened=opened,
         seconds=min(seconds),
         peak=worker.peak(),  # before the photos, whose size is another
-        quality=judge.assess(worker, engine, opened.precision, reference),
-        ceiling=worker.ceiling(),
+        quality=judge.assess(worker, candidate, opened.precision, reference),
+        roofline=worker.roofline(),
     )
 
 
-def measure_ceilings(lanes: Sequence[Lane]) -> None:
-    """Once more after the rounds; the ceiling is the best of all in one precision on one device.
+def measure_rooflines(lanes: Sequence[Lane]) -> None:
+    """Once more after the rounds; the roofline is the best of all in one precision on one device.
 
     A machine can do what any of its runtimes does.
     """
     best: dict[tuple[str, str], float] = {}
     for lane in lanes:
         key = lane.opened.precision, lane.opened.device.lower()
-        again = lane.worker.ceiling()
-        best[key] = max(best.get(key, 0.0), lane.ceiling or 0.0, again or 0.0)
+        again = lane.worker.roofline()
+        best[key] = max(best.get(key, 0.0), lane.roofline or 0.0, again or 0.0)
     for lane in lanes:
-        lane.ceiling = best[lane.opened.precision, lane.opened.device.lower()] or None
+        lane.roofline = best[lane.opened.precision, lane.opened.device.lower()] or None
 
 
 def run_rounds(
@@ -124,7 +124,7 @@ def run_rounds(
                 break
             for index, lane in enumerate(lanes):
                 done = number * len(lanes) + index
-                on_progress("Timing", done, count * len(lanes), lane.engine.title)
+                on_progress("Timing", done, count * len(lanes), lane.candidate.title)
                 before = [meter.joules() for meter in meters]
                 lane.rounds.append(tuple(lane.worker.time(lane.turn)))
                 lane.joules.append(
@@ -147,23 +147,24 @@ def run_rounds(
 def run_end_to_end(
     lanes: Sequence[Lane], source: Path, seconds: float, folder: Path, on_progress: OnProgress
 ) -> bool:
-    """Each engine on the file, in rounds as well. False where Ctrl-C cut it short."""
-    engines = list({lane.engine: lane for lane in reversed(lanes)}.values())[::-1]
+    """Each candidate on the file, in rounds as well. False where Ctrl-C cut it short."""
+    candidates = list({lane.candidate: lane for lane in reversed(lanes)}.values())[::-1]
     frames = 1
     if not Job(source, source).is_image:
         height, width = first_frame(source).shape[:2]
         each = sum(
-            lane.seconds * height * width / (lane.size.height * lane.size.width) for lane in engines
+            lane.seconds * height * width / (lane.size.height * lane.size.width)
+            for lane in candidates
         )
         least, most = _END_TO_END_FRAMES
         budget = _END_TO_END_SHARE * seconds / _END_TO_END_ROUNDS
         frames = min(max(int(budget / each), least), most)
-    total = _END_TO_END_ROUNDS * len(engines)
+    total = _END_TO_END_ROUNDS * len(candidates)
     try:
         for number in range(_END_TO_END_ROUNDS):
-            for index, lane in enumerate(engines):
-                done = number * len(engines) + index
-                on_progress("End to end", done, total, lane.engine.title)
+            for index, lane in enumerate(candidates):
+                done = number * len(candidates) + index
+                on_progress("End to end", done, total, lane.candidate.title)
                 lane.stages.append(lane.worker.end_to_end(source, frames, folder))
         on_progress("End to end", total, total, "")
     except KeyboardInterrupt:

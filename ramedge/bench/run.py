@@ -16,16 +16,16 @@ from ramedge.bench.result import BenchResult, EndToEnd, Row
 from ramedge.bench.rounds import (
     Lane,
     OnProgress,
-    measure_ceilings,
+    measure_rooflines,
     open_lane,
     run_end_to_end,
     run_rounds,
 )
 from ramedge.bench.settings import (
     BenchSettings,
-    Engine,
+    Candidate,
     Size,
-    chosen_engines,
+    chosen_candidates,
     reference_of,
 )
 from ramedge.bench.worker import Worker
@@ -52,38 +52,38 @@ def run_bench(
         command: stored in the result.
 
     Returns:
-        The figures, and the pictures that each engine made of the shipped photos.
+        The figures, and the pictures that each candidate made of the shipped photos.
 
     Raises:
         UsageError: nothing to measure, or more than the memory holds.
         RamedgeError: a model cannot be opened, or an input not read.
     """
-    asked = chosen_engines(settings)
-    references = {engine: reference_of(engine, asked) for engine in asked}
+    asked = chosen_candidates(settings)
+    references = {candidate: reference_of(candidate, asked) for candidate in asked}
     added = [one for one in dict.fromkeys(references.values()) if one and one not in asked]
     references |= {reference: reference for reference in added}
-    engines = [*added, *asked]
+    candidates = [*added, *asked]
     sizes = chosen_sizes(settings)
-    _check_memory(engines, sizes)
+    _check_memory(candidates, sizes)
     judge = Judge()
     lanes: list[Lane] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ramedge_bench_")))
-        everything = [(engine, size) for engine in engines for size in sizes]
-        for index, (engine, size) in enumerate(everything):
-            on_progress("Opening", index, len(everything), f"{engine.title} ×{engine.scale}")
-            worker = stack.enter_context(closing(Worker(engine, frame_of(settings, size))))
-            lane = open_lane(worker, engine, size, settings.warmup, judge, references[engine])
+        everything = [(candidate, size) for candidate in candidates for size in sizes]
+        for index, (candidate, size) in enumerate(everything):
+            on_progress("Opening", index, len(everything), f"{candidate.title} ×{candidate.scale}")
+            worker = stack.enter_context(closing(Worker(candidate, frame_of(settings, size))))
+            lane = open_lane(worker, candidate, size, settings.warmup, judge, references[candidate])
             lanes.append(lane)
         on_progress("Opening", len(everything), len(everything), "")
         meters = [stack.enter_context(closing(meter)) for meter in find_meters()]
         complete = run_rounds(lanes, settings, meters, on_progress)
         source = sample_clip() if settings.input is None else settings.input
         if complete:
-            measure_ceilings(lanes)
+            measure_rooflines(lanes)
         if complete and settings.end_to_end:
             complete = run_end_to_end(lanes, source, settings.seconds, folder, on_progress)
-    baselines = [_baseline(lane, lanes, references[lane.engine]) for lane in lanes]
+    baselines = [_baseline(lane, lanes, references[lane.candidate]) for lane in lanes]
     rows = [_row(lane, other) for lane, other in zip(lanes, baselines, strict=True)]
     ends = [
         EndToEnd(lane.combination, source.name, tuple(lane.stages)) for lane in lanes if lane.stages
@@ -91,7 +91,7 @@ def run_bench(
     result = BenchResult(
         rows=tuple(rows),
         end_to_end=tuple(ends),
-        baseline=", ".join(dict.fromkeys(other.engine.title for other in baselines)),
+        baseline=", ".join(dict.fromkeys(other.candidate.title for other in baselines)),
         notes=tuple(dict.fromkeys(_notes(added, references, rows))),
         complete=complete,
         machine=describe_machine(),
@@ -101,58 +101,58 @@ def run_bench(
 
 
 def _notes(
-    added: Sequence[Engine], references: dict[Engine, Engine | None], rows: Sequence[Row]
+    added: Sequence[Candidate], references: dict[Candidate, Candidate | None], rows: Sequence[Row]
 ) -> Iterator[str]:
     threads, cores = os.environ.get("OMP_NUM_THREADS"), usable_cores()
     if threads is not None and threads != str(cores):
         yield f"OMP_NUM_THREADS={threads}: PyTorch obeys it, OpenVINO uses all {cores} cores."
     if not has_torch():
         yield "PyTorch is not installed: all is compared with OpenVINO in FP32 instead."
-    for engine in added:
-        yield f"{engine.title} is measured as well: the baseline of the others."
-    for engine, reference in references.items():
+    for candidate in added:
+        yield f"{candidate.title} is measured as well: the baseline of the others."
+    for candidate, reference in references.items():
         if reference is None:
             yield (
-                f"{engine.title}: the weights it was made from are not known here, so its "
+                f"{candidate.title}: the weights it was made from are not known here, so its "
                 "agreement is not. Name them as another --model."
             )
     for row in rows:
         yield from row.notes
 
 
-def _check_memory(engines: Sequence[Engine], sizes: Sequence[Size]) -> None:
+def _check_memory(candidates: Sequence[Candidate], sizes: Sequence[Size]) -> None:
     needed = sum(
-        peak_bytes(estimated_memory("frame", engine.scale, "float32"), size.height * size.width)
-        for engine in engines
+        peak_bytes(estimated_memory("frame", candidate.scale, "float32"), size.height * size.width)
+        for candidate in candidates
         for size in sizes
     )
     free = available_bytes()
     if needed > free:
         raise UsageError(
-            f"{len(engines) * len(sizes)} combinations, all open at a time, need about "
+            f"{len(candidates) * len(sizes)} combinations, all open at a time, need about "
             f"{needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free: choose a "
             "smaller --size, or fewer with --runtime and --precision."
         )
 
 
-def _baseline(lane: Lane, lanes: Sequence[Lane], reference: Engine | None) -> Lane:
+def _baseline(lane: Lane, lanes: Sequence[Lane], reference: Candidate | None) -> Lane:
     """The lane that ratios are against: the reference's, or the first one alike."""
     alike = [
         other
         for other in lanes
-        if (other.engine.scale, other.size) == (lane.engine.scale, lane.size)
+        if (other.candidate.scale, other.size) == (lane.candidate.scale, lane.size)
     ]
-    return next((other for other in alike if other.engine == reference), alike[0])
+    return next((other for other in alike if other.candidate == reference), alike[0])
 
 
 def _row(lane: Lane, baseline: Lane) -> Row:
-    config = config_of(lane.opened.network, lane.engine.scale)
+    config = config_of(lane.opened.network, lane.candidate.scale)
     each = None
     if config is not None:
         # PyTorch runs the network as it was trained, the others what was exported.
-        as_trained = lane.engine.runtime == "torch"
+        as_trained = lane.candidate.runtime == "torch"
         count = config.multiply_adds if as_trained else config.collapsed_multiply_adds
-        each = count(lane.engine.scale)
+        each = count(lane.candidate.scale)
     return Row(
         combination=lane.combination,
         rounds=tuple(lane.rounds),
@@ -165,7 +165,7 @@ def _row(lane: Lane, baseline: Lane) -> Row:
         peak_bytes=lane.peak.host,
         device_peak_bytes=lane.peak.device,
         multiply_adds=None if each is None else each * lane.size.height * lane.size.width,
-        ceiling=lane.ceiling,
+        roofline=lane.roofline,
         joules={
             name: statistics.fmean(one[name] for one in lane.joules)
             for name in (lane.joules[0] if lane.joules else ())

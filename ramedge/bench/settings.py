@@ -1,4 +1,4 @@
-"""What to measure: engines, that is ways to run a network, and the frames they get."""
+"""What to measure: candidates, that is ways to run a network, and the frames they get."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class BenchSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Candidate:
     """One way to run one network.
 
     Attributes:
@@ -118,56 +118,56 @@ def model_name(model: Path | None) -> str:
     return "" if model is None else model.resolve().name
 
 
-def chosen_engines(settings: BenchSettings) -> list[Engine]:
-    """Every engine that the settings ask for and that is there.
+def chosen_candidates(settings: BenchSettings) -> list[Candidate]:
+    """Every candidate that the settings ask for and that is there.
 
     Raises:
         UsageError: none is left, or a scale has no weights.
         WeightsError: a model is damaged.
     """
-    engines = [
-        engine
+    candidates = [
+        candidate
         for model in settings.models or (None,)
-        for engine in _engines_of(model, settings)
-        if not settings.runtimes or engine.runtime in settings.runtimes
-        if not settings.precisions or engine.precision in settings.precisions
+        for candidate in _candidates_of(model, settings)
+        if not settings.runtimes or candidate.runtime in settings.runtimes
+        if not settings.precisions or candidate.precision in settings.precisions
     ]
-    if not engines:
+    if not candidates:
         asked = " ".join((*settings.runtimes, *settings.precisions))
         raise UsageError(f"There is nothing here that runs {asked}: ramedge doctor says what is.")
-    return list(dict.fromkeys(engines))
+    return list(dict.fromkeys(candidates))
 
 
-def reference_of(engine: Engine, engines: list[Engine]) -> Engine | None:
-    """What an engine is compared with: the same weights in PyTorch in FP32.
+def reference_of(candidate: Candidate, candidates: list[Candidate]) -> Candidate | None:
+    """What a candidate is compared with: the same weights in PyTorch in FP32.
 
     Without PyTorch it is the shipped model, which the gate let pass, in OpenVINO in FP32; `None`
-    where the weights are neither shipped nor among `engines`.
+    where the weights are neither shipped nor among `candidates`.
     """
-    shipped = _shipped(engine)
+    shipped = _shipped(candidate)
     if not has_torch():
-        return Engine("openvino", "fp32", engine.scale) if shipped else None
-    for other in engines:
-        same = (other.weights, other.scale) == (engine.weights, engine.scale)
+        return Candidate("openvino", "fp32", candidate.scale) if shipped else None
+    for other in candidates:
+        same = (other.weights, other.scale) == (candidate.weights, candidate.scale)
         if same and (other.runtime, other.precision) == ("torch", "fp32"):
             return other
     if not shipped:
         return None
-    return Engine("torch", "fp32", engine.scale, weights=engine.weights)
+    return Candidate("torch", "fp32", candidate.scale, weights=candidate.weights)
 
 
-def _shipped(engine: Engine) -> bool:
-    scale = engine.scale
-    return scale in shipped_scales() and file_digest(shipped_weights(scale)) == engine.weights
+def _shipped(candidate: Candidate) -> bool:
+    scale = candidate.scale
+    return scale in shipped_scales() and file_digest(shipped_weights(scale)) == candidate.weights
 
 
-def _engines_of(model: Path | None, settings: BenchSettings) -> list[Engine]:
+def _candidates_of(model: Path | None, settings: BenchSettings) -> list[Candidate]:
     if model is None:
         scales = settings.scales or (DEFAULT_SCALE,)
-        found = [engine for scale in scales for engine in _shipped_engines(scale)]
+        found = [candidate for scale in scales for candidate in _shipped_candidates(scale)]
         return [*found, *_asked_for(found, settings)]
     if is_artifact(model):
-        found = _exported_engines(model, load_artifact(model).manifest, settings.scales)
+        found = _exported_candidates(model, load_artifact(model).manifest, settings.scales)
         return [*found, *_asked_for(found, settings)]
     if not model.is_file():
         raise UsageError(f"No such model: {model}.")
@@ -179,13 +179,13 @@ def _engines_of(model: Path | None, settings: BenchSettings) -> list[Engine]:
     own = loaded.config.scales
     scales = settings.scales or ((DEFAULT_SCALE,) if DEFAULT_SCALE in own else own[:1])
     return [
-        Engine("torch", precision, scale, model, weights=loaded.digest)
+        Candidate("torch", precision, scale, model, weights=loaded.digest)
         for scale in scales
         for precision in _torch_precisions()
     ]
 
 
-def _asked_for(found: Sequence[Engine], settings: BenchSettings) -> list[Engine]:
+def _asked_for(found: Sequence[Candidate], settings: BenchSettings) -> list[Candidate]:
     """The same models in ONNX Runtime, which is measured only where it is asked for.
 
     In FP32 and INT8: what FP16 is on a CPU, ONNX Runtime does not compute.
@@ -193,36 +193,40 @@ def _asked_for(found: Sequence[Engine], settings: BenchSettings) -> list[Engine]
     if "onnxruntime" not in settings.runtimes:
         return []
     return [
-        replace(engine, runtime="onnxruntime", precision=cast("PrecisionName", engine.exported))
-        for engine in found
-        if engine.runtime == "openvino"
+        replace(
+            candidate, runtime="onnxruntime", precision=cast("PrecisionName", candidate.exported)
+        )
+        for candidate in found
+        if candidate.runtime == "openvino"
     ]
 
 
-def _exported_engines(model: Path, manifest: Manifest, scales: Sequence[int]) -> list[Engine]:
+def _exported_candidates(model: Path, manifest: Manifest, scales: Sequence[int]) -> list[Candidate]:
     if scales and manifest.scale not in scales:
         raise UsageError(f"{model} is for ×{manifest.scale}: change --scale.")
     return [
-        Engine("openvino", precision, manifest.scale, model,
+        Candidate("openvino", precision, manifest.scale, model,
                weights=manifest.weights, exported=manifest.precision)
         for precision in _openvino_precisions(manifest.precision)
     ]  # fmt: skip
 
 
-def _shipped_engines(scale: int) -> list[Engine]:
+def _shipped_candidates(scale: int) -> list[Candidate]:
     digest = file_digest(shipped_weights(scale))
     torch = _torch_precisions() if has_torch() else ()
-    found = [Engine("torch", name, scale, weights=digest) for name in torch]
+    found = [Candidate("torch", name, scale, weights=digest) for name in torch]
     names = {name for one in shipped_precisions(scale) for name in _openvino_precisions(one)}
     for name in sorted(names, key=get_args(PrecisionName).index):
         manifest = load_artifact(model_source(RuntimeSettings("openvino", name, scale))).manifest
         found.append(
-            Engine("openvino", name, scale, weights=manifest.weights, exported=manifest.precision)
+            Candidate(
+                "openvino", name, scale, weights=manifest.weights, exported=manifest.precision
+            )
         )
     backend, _ = best()
     if backend is not BACKENDS["openvino"]:
         for name in sorted(names, key=get_args(PrecisionName).index):
-            found.append(Engine(backend.name, name, scale, weights=digest, exported=name))
+            found.append(Candidate(backend.name, name, scale, weights=digest, exported=name))
     return found
 
 

@@ -68,7 +68,7 @@ def _milliseconds(row: Row, percent: float) -> str:
 
 
 def _share(row: Row) -> str | None:
-    return None if row.ceiling_share is None else f"{row.ceiling_share:.0%}"
+    return None if row.roofline_share is None else f"{row.roofline_share:.0%}"
 
 
 def _megabytes(count: int | None) -> str | None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ramedge.bench.ceiling import measure_ceiling
-from ramedge.bench.settings import Engine
+from ramedge.bench.roofline import measure_roofline
+from ramedge.bench.settings import Candidate
 from ramedge.bench.stages import Stages, run_stages
 from ramedge.errors import RuntimeUnavailableError, UnexpectedError
 from ramedge.failures import as_failure
@@ -58,18 +58,20 @@ class Peak:
 
 
 class Worker:
-    """One engine in a process of its own, until `close`.
+    """One candidate in a process of its own, until `close`.
 
     Raises:
-        RamedgeError: what the engine says, or that its process ended.
+        RamedgeError: what the candidate says, or that its process ended.
     """
 
-    def __init__(self, engine: Engine, pixels: Pixels) -> None:
-        """Start opening `engine`; `pixels` `[H, W, 3]` is the frame that it will be timed on."""
-        self.title = engine.title
+    def __init__(self, candidate: Candidate, pixels: Pixels) -> None:
+        """Start opening `candidate`; `pixels` `[H, W, 3]` is the frame that it will be timed on."""
+        self.title = candidate.title
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, engine, pixels), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(theirs, candidate, pixels), daemon=True
+        )
         with _deaf():
             self._process.start()
         theirs.close()
@@ -99,9 +101,9 @@ class Worker:
         answer: Pixels = self._ask("upscale", pixels)
         return answer
 
-    def ceiling(self) -> float | None:
-        """See `measure_ceiling`."""
-        answer: float | None = self._ask("ceiling")
+    def roofline(self) -> float | None:
+        """See `measure_roofline`."""
+        answer: float | None = self._ask("roofline")
         return answer
 
     def end_to_end(self, source: Path, frames: int, folder: Path) -> Stages:
@@ -138,13 +140,13 @@ class Worker:
 class _Session:
     """The same questions inside the process."""
 
-    def __init__(self, engine: Engine, pixels: Pixels) -> None:
-        self._engine = engine
+    def __init__(self, candidate: Candidate, pixels: Pixels) -> None:
+        self._candidate = candidate
         self._frame: Pixels = pixels[None]
 
     def open(self) -> Opened:
         started = time.perf_counter()
-        self._upscaler = Upscaler(self._engine.settings)
+        self._upscaler = Upscaler(self._candidate.settings)
         model = self._upscaler.model
         self._runtime = model.runtime
         self._runtime.infer(self._frame)
@@ -155,7 +157,7 @@ class _Session:
             precision="fp32" if self._frame.dtype == np.uint16 else self._runtime.precision,
             notes=self._runtime.notes,
             load_seconds=time.perf_counter() - started,
-            model_bytes=_bytes_on_disk(model_source(self._engine.settings)),
+            model_bytes=_bytes_on_disk(model_source(self._candidate.settings)),
         )
 
     def time(self, count: int) -> list[float]:
@@ -180,8 +182,8 @@ class _Session:
     def upscale(self, pixels: Pixels) -> Pixels:
         return self._upscaler.upscale(pixels)
 
-    def ceiling(self) -> float | None:
-        return measure_ceiling(self._runtime)
+    def roofline(self) -> float | None:
+        return measure_roofline(self._runtime)
 
     def end_to_end(self, source: Path, frames: int, folder: Path) -> Stages:
         return run_stages(source, frames, folder, self._upscaler)
@@ -213,10 +215,10 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _serve(pipe: Connection, engine: Engine, pixels: Pixels) -> None:
+def _serve(pipe: Connection, candidate: Candidate, pixels: Pixels) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    session = _Session(engine, pixels)
+    session = _Session(candidate, pixels)
     while True:
         try:
             question, arguments = pipe.recv()
@@ -227,7 +229,7 @@ def _serve(pipe: Connection, engine: Engine, pixels: Pixels) -> None:
         except MemoryError:
             answer = False, ("not enough memory: choose a smaller --size.", False)
         except Exception as error:
-            failure = as_failure(error, f"running {engine.title}")
+            failure = as_failure(error, f"running {candidate.title}")
             # Its text, not the failure itself: not all of them can be sent.
             answer = False, (str(failure), isinstance(failure, UnexpectedError))
         pipe.send(answer)

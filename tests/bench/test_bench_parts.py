@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from ramedge.bench import ceiling, settings
-from ramedge.bench.ceiling import measure_ceiling
+from ramedge.bench import roofline, settings
 from ramedge.bench.quality import Photo, sample_pairs, summarize
-from ramedge.bench.settings import BenchSettings, Engine, Size, chosen_engines, reference_of
+from ramedge.bench.roofline import measure_roofline
+from ramedge.bench.settings import BenchSettings, Candidate, Size, chosen_candidates, reference_of
 from ramedge.bench.stages import Stages, run_stages
 from ramedge.errors import UsageError
 from ramedge.host_memory import peak_resident_bytes, resident_bytes
@@ -60,14 +60,14 @@ def test_peak_memory_only_grows() -> None:
 
 
 def titles(**chosen: object) -> list[str]:
-    return [engine.title for engine in chosen_engines(BenchSettings(**chosen))]
+    return [candidate.title for candidate in chosen_candidates(BenchSettings(**chosen))]
 
 
 def test_by_default_everything_runs_that_is_there() -> None:
     found = titles()
     assert found[:3] == ["PyTorch fp32", "OpenVINO fp32", "OpenVINO fp16"]
     assert titles(runtimes=("openvino",), precisions=("fp32",)) == ["OpenVINO fp32"]
-    scales = [engine.scale for engine in chosen_engines(BenchSettings(scales=(2, 4)))]
+    scales = [candidate.scale for candidate in chosen_candidates(BenchSettings(scales=(2, 4)))]
     assert scales == sorted(scales)
 
 
@@ -84,25 +84,25 @@ def test_engines_join_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_reference_is_pytorch_with_the_same_weights(
     small_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engines = chosen_engines(BenchSettings(runtimes=("openvino",)))
-    torch_engine = Engine("torch", "fp32", 2)
-    assert {reference_of(engine, engines) for engine in engines} == {torch_engine}
-    folder = Engine("openvino", "fp16", 2, Path("mine"), weights="unknown")
+    candidates = chosen_candidates(BenchSettings(runtimes=("openvino",)))
+    in_torch = Candidate("torch", "fp32", 2)
+    assert {reference_of(candidate, candidates) for candidate in candidates} == {in_torch}
+    folder = Candidate("openvino", "fp16", 2, Path("mine"), weights="unknown")
     assert reference_of(folder, [folder]) is None
-    known = Engine("torch", "fp32", 2, small_weights, weights="unknown")
+    known = Candidate("torch", "fp32", 2, small_weights, weights="unknown")
     assert reference_of(folder, [folder, known]) == known
     monkeypatch.setattr(settings, "has_torch", lambda: False)
     assert titles()[0] == "OpenVINO fp32"
-    assert reference_of(engines[1], engines) == Engine("openvino", "fp32", 2)
+    assert reference_of(candidates[1], candidates) == Candidate("openvino", "fp32", 2)
 
 
 def test_weights_run_in_pytorch_and_exports_in_openvino(small_weights: Path) -> None:
     assert titles(models=(small_weights,)) == [f"PyTorch fp32 {small_weights.name}"]
     folder = shipped_artifact(3, "fp32")
-    (first, *_) = chosen_engines(BenchSettings(models=(folder,)))
+    (first, *_) = chosen_candidates(BenchSettings(models=(folder,)))
     assert (first.runtime, first.scale, first.exported) == ("openvino", 3, "fp32")
     with pytest.raises(UsageError, match="for ×3"):
-        chosen_engines(BenchSettings(models=(folder,), scales=(2,)))
+        chosen_candidates(BenchSettings(models=(folder,), scales=(2,)))
 
 
 def test_a_photo_s_tint_and_nan_are_failures() -> None:
@@ -151,16 +151,16 @@ def test_the_limit_is_the_busiest_stage() -> None:
 @pytest.mark.parametrize(
     ("name", "precision"), [("torch", "fp32"), ("openvino", "fp32"), ("openvino", "int8")]
 )
-def test_a_ceiling_is_measured_in_the_runtime(
+def test_a_roofline_is_measured_in_the_runtime(
     monkeypatch: pytest.MonkeyPatch, name: str, precision: str
 ) -> None:
-    monkeypatch.setattr(ceiling, "SIDE", 64)
+    monkeypatch.setattr(roofline, "SIDE", 64)
     device = "CPU" if name == "openvino" else "cpu"
-    found = measure_ceiling(SimpleNamespace(name=name, precision=precision, device=device))
+    found = measure_roofline(SimpleNamespace(name=name, precision=precision, device=device))
     assert found is not None
     assert 0 < found < 1e15
     assert (
-        measure_ceiling(SimpleNamespace(name="other", precision=precision, device=device)) is None
+        measure_roofline(SimpleNamespace(name="other", precision=precision, device=device)) is None
     )
 
 

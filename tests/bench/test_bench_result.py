@@ -20,7 +20,7 @@ def test_a_result_survives_its_json(result: BenchResult, tmp_path: Path) -> None
     derived = document["rows"][0]["derived"]
     assert derived["p50_ms"] == pytest.approx(1100)
     assert derived["gflops"] == pytest.approx(2 * 53.9136 / 1.1)
-    assert derived["ceiling_share"] == pytest.approx(2 * 53.9136 / 1.1 / 200)
+    assert derived["roofline_share"] == pytest.approx(2 * 53.9136 / 1.1 / 200)
     assert document["end_to_end"][0]["derived"]["limit"] == "network"
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from ramedge.artifacts.artifact import MANIFEST_NAME, load_artifact, write_manifest
 from ramedge.bench.result import load_result
 from ramedge.bench.rounds import Lane, run_rounds
-from ramedge.bench.settings import BenchSettings, Engine, Size
+from ramedge.bench.settings import BenchSettings, Candidate, Size
 from ramedge.bench.worker import Worker
 from ramedge.errors import RuntimeUnavailableError
 from ramedge.export.model import ExportSettings, export_model
@@ -58,8 +58,8 @@ def test_the_default_runs_everything_side_by_side(
     result = load_result(figures)
     assert result.complete
     assert result.baseline == "PyTorch fp32"
-    engines = [(row.combination.runtime, row.combination.precision) for row in result.rows]
-    assert engines[:3] == [("torch", "fp32"), ("openvino", "fp32"), ("openvino", "fp16")]
+    candidates = [(row.combination.runtime, row.combination.precision) for row in result.rows]
+    assert candidates[:3] == [("torch", "fp32"), ("openvino", "fp32"), ("openvino", "fp16")]
     baseline = result.rows[0]
     assert baseline.ratio.low == baseline.ratio.high == 1.0
     assert baseline.quality.max_error == 0.0
@@ -69,7 +69,7 @@ def test_the_default_runs_everything_side_by_side(
         assert row.load_seconds > 0
         # 0.94 million parameters of 4 bytes, or most of them of one.
         assert row.model_bytes > (900_000 if row.combination.precision == "int8" else 3_000_000)
-        assert row.ceiling_share > 0
+        assert row.roofline_share > 0
         exported = row.combination.runtime != "torch"
         assert row.multiply_adds == (802_596 if exported else 936_000) * 64 * 72
         assert row.quality.reference == "PyTorch fp32"
@@ -120,7 +120,7 @@ class FakeWorker:
 
 def lanes(*workers: FakeWorker) -> list:
     return [
-        Lane(Engine("torch", "fp32", 2), Size(1, 1), worker, SimpleNamespace(),
+        Lane(Candidate("torch", "fp32", 2), Size(1, 1), worker, SimpleNamespace(),
                      worker.seconds, SimpleNamespace(), SimpleNamespace(), None)
         for worker in workers
     ]  # fmt: skip
@@ -160,7 +160,7 @@ def test_energy_is_counted_per_frame() -> None:
 
 def test_a_process_that_dies_is_one_line() -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
-    with closing(Worker(Engine("openvino", "fp32", 2), pixels)) as worker:
+    with closing(Worker(Candidate("openvino", "fp32", 2), pixels)) as worker:
         assert worker.open().precision == "fp32"
         worker._process.kill()
         with pytest.raises(RuntimeUnavailableError, match="was killed: if memory ran out"):

@@ -1,4 +1,4 @@
-"""What the machine could do: the product of two large matrices in the precision of an engine."""
+"""What the machine could do: the product of two large matrices in the precision of a candidate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE_CUDA = 8192
 _REPEATS = 5
 
 
-def measure_ceiling(runtime: Runtime) -> float | None:
+def measure_roofline(runtime: Runtime) -> float | None:
     """Operations a second (a multiply-add counts as two) of a matrix product, the best of five.
 
     In the runtime itself, in the precision that it really runs, with the weights constant as a
