@@ -9,8 +9,8 @@ way too.
 
 **The image-space skip branch.** The tail reads F_0 + body(F_R), and F_0 is the head's linear map of
 the image (Eq. 1). So what F_0 contributes is one convolution of 7×7 pixels of the image. It carries
-the picture itself and costs 0.2 to 0.8 % of the work: it stays in FP32 where all else is half precision
-or INT8, which then round what the network adds to the picture and not the picture.
+the picture itself and costs 0.2 to 0.8 % of the work: it stays in FP32 where all else is half
+precision or INT8, which then round what the network adds to the picture and not the picture.
 
 At the image's rim both differ from the network: each of its layers pads its own input with zeros,
 which is not what one convolution does. So what belongs to the outermost features is made by the
