@@ -49,9 +49,10 @@ def test_a_name_tells_its_configuration() -> None:
 
 
 def test_peak_memory_only_grows() -> None:
+    held = resident_bytes()  # first: what is measured later may be more
     before = peak_resident_bytes()
     assert before is not None
-    assert before >= resident_bytes() > 0
+    assert before >= 0.99 * held > 0  # both are counted in batches
     block = np.ones(before + (64 << 20), np.uint8)
     after = peak_resident_bytes()
     assert after >= block.nbytes
