@@ -21,9 +21,8 @@ from ramedge.export.model import ExportSettings, export_model
 from ramedge.export.onnx import export_onnx
 from ramedge.export.openvino import convert_to_openvino
 from ramedge.files import file_digest
-from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
-from ramedge.network.weights import load_weights, save_weights
+from ramedge.network.weights import load_weights
 from ramedge.quality.gate import gate_photos
 from ramedge.quality.metrics import agreement
 from ramedge.runtimes.onnxruntime.session import open_onnx
@@ -85,12 +84,9 @@ def test_fp16_onnx_keeps_variance_and_output_in_fp32(exported: Path) -> None:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.slow
-def test_openvino_artifact_of_each_scale(scale: int, tmp_path: Path) -> None:
-    torch.manual_seed(scale)
-    config = NetworkConfig(blocks=2, channels=16, reduction=4, scales=(2, 3, 4))
-    weights = tmp_path / "w.safetensors"
-    save_weights(SRRAM(config), weights)
-    artifact = export_model(ExportSettings(tmp_path / "out", scale=scale, weights=weights))
+def test_openvino_artifact_of_each_scale(scale: int, multi_weights: Path, tmp_path: Path) -> None:
+    config = load_weights(multi_weights).config
+    artifact = export_model(ExportSettings(tmp_path / "out", scale=scale, weights=multi_weights))
     manifest = artifact.manifest
     assert (manifest.scale, manifest.precision, manifest.runtime) == (scale, "fp32", "openvino")
     assert manifest.gate["psnr"] >= 80
