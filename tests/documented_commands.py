@@ -42,8 +42,6 @@ DEFAULTS_SHORTENED: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
     ("train",): (("--patch", "16"), ("--batch", "2")),
     ("study",): (("--steps", "1"), ("--patch", "16"), ("--batch", "1")),
     ("export", "--calibration"): (("--calibration-frames", "16"),),
-    # The shipped network is calibrated by the command without it.
-    ("export", "--calibration", "--max-loss"): (("--weights", "my.safetensors"),),
 }  # fmt: skip
 """The same for what a command leaves at its default: the words that a command has, and the options
 that it gets in addition, each where the command does not have it."""
