@@ -17,10 +17,10 @@ from typing import Any
 
 from readme import MEASUREMENTS, RESULTS, rewrite
 
-from ramedge.bench.settings import TITLES
 from ramedge.files import write_text
 from ramedge.quality.evaluation import Evaluation
 from ramedge.quality.tables import as_markdown, summarize
+from ramedge.runtimes.registry import title_of
 from ramedge.weights import FOLDER as CARDS
 from ramedge.weights import NETWORK
 
@@ -46,7 +46,7 @@ def block(document: Mapping[str, Any], scale: int | None = None) -> str:
 
 
 def measured(machine: Mapping[str, Any], evaluation: Evaluation) -> str:
-    runtime = TITLES.get(evaluation.runtime, evaluation.runtime)
+    runtime = title_of(evaluation.runtime)
     version = machine["libraries"].get(evaluation.runtime, "")
     return (
         f"Measured on {machine['date']} by {f'{runtime} {version}'.rstrip()} in "

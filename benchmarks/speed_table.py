@@ -14,9 +14,9 @@ from pathlib import Path
 from readme import MEASUREMENTS, RESULTS, rewrite
 
 from ramedge.bench.result import BenchResult, load_result, title
-from ramedge.bench.settings import TITLES
 from ramedge.bench.table import alike, figure_lines
 from ramedge.files import write_text
+from ramedge.runtimes.registry import title_of
 
 NAME = "speed"
 SPEED = RESULTS / "speed.json"
@@ -55,7 +55,7 @@ def measured(result: BenchResult) -> str:
     machine = result.machine
     used = dict.fromkeys(row.combination.runtime for row in result.rows)
     versions = machine["libraries"]
-    names = [f"{TITLES.get(name, name)} {versions.get(name, '')}".rstrip() for name in used]
+    names = [f"{title_of(name)} {versions.get(name, '')}".rstrip() for name in used]
     return (
         f"Measured on {machine['date']} by `ramedge bench` with {' and '.join(names)} on "
         f"{machine['cores']} cores of {machine['cpu']} ({', '.join(machine['cpu_flags'])})."

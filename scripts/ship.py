@@ -16,11 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramedge.artifacts.artifact import Artifact, load_artifact, write_manifest
+from ramedge.artifacts.model_files import Precision
 from ramedge.artifacts.storage import external_files, read_graph, save_graphs
 from ramedge.calibration.frames import CalibrationSettings
 from ramedge.errors import GateError
 from ramedge.export.int8 import Int8Settings
-from ramedge.export.model import ExportSettings, Precision, export_model
+from ramedge.export.model import ExportSettings, export_model
 from ramedge.files import file_digest
 from ramedge.network.weights import load_weights
 from ramedge.weights import (
