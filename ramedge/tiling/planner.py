@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ramedge.notes import Notes
 from ramedge.tiling.choice import Blockwise, Temporal, TileChoice, Tiles, Whole
 from ramedge.tiling.frame_memory import FrameMemory
 from ramedge.tiling.memory import MemoryBudget, Room
+from ramedge.tiling.notes import Notes
 from ramedge.tiling.options import MIN_TILE, TilingOptions
 from ramedge.tiling.search import fastest_tiles, iterated_tiles, tiles_of_side
 

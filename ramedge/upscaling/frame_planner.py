@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ramedge.media.frames import Pixels
-from ramedge.notes import Notes
 from ramedge.tiling.choice import Blockwise, Independent, Temporal, TileChoice, Tiles, Whole
 from ramedge.tiling.frame_memory import FrameMemory, frame_memory
+from ramedge.tiling.notes import Notes
 from ramedge.tiling.options import TilingOptions
 from ramedge.tiling.planner import TilePlanner
 from ramedge.upscaling.open_model import OpenedModel

@@ -11,11 +11,11 @@ import numpy as np
 
 from ramedge.errors import UsageError
 from ramedge.media.frames import Pixels
-from ramedge.notes import Notes
 from ramedge.tiling.choice import TileChoice, Tiles, Whole
 from ramedge.tiling.estimate import describe_tiles
 from ramedge.tiling.execution import IndependentTiler, SharedAttentionTiler, Tiler
 from ramedge.tiling.frame_memory import FrameMemory
+from ramedge.tiling.notes import Notes
 from ramedge.tiling.options import TilingOptions
 from ramedge.tiling.stitching import OnTile
 from ramedge.upscaling.frame_planner import FramePlanner

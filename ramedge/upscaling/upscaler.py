@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from ramedge.media.frames import Pixels, plane_of, three_of
-from ramedge.notes import Notes
+from ramedge.tiling.notes import Notes
 from ramedge.tiling.options import TilingOptions
 from ramedge.upscaling.frame_runner import FrameRunner
 from ramedge.upscaling.open_model import OpenedModel, RuntimeSettings, open_model

@@ -11,12 +11,12 @@ from ramedge.artifacts.graphs import FRAME, STATISTICS, TILE
 from ramedge.errors import UsageError
 from ramedge.host_memory import available_bytes, resident_bytes
 from ramedge.network.channel_statistics import ChannelExcitation
-from ramedge.notes import Notes
 from ramedge.runtimes.limits import Limits
 from ramedge.runtimes.openvino.session import OpenVinoSession
 from ramedge.tiling.choice import FixedPoint, Whole
 from ramedge.tiling.halos import Halos
 from ramedge.tiling.memory import Footprint, MemoryBudget, Room, Shortage
+from ramedge.tiling.notes import Notes
 from ramedge.tiling.options import TilingOptions
 from ramedge.upscaling.frame_planner import FramePlanner
 from ramedge.upscaling.open_model import OpenedModel, RuntimeSettings

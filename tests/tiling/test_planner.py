@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 
 from ramedge.host_memory import resident_bytes
-from ramedge.notes import Notes
 from ramedge.runtimes.openvino.memory import MEASURED
 from ramedge.tiling.choice import Blockwise, FixedPoint, Independent, Temporal, TileChoice, Whole
 from ramedge.tiling.frame_memory import FrameMemory
 from ramedge.tiling.halos import Halos
 from ramedge.tiling.memory import Footprint, Room
 from ramedge.tiling.network_memory import NetworkMemory
+from ramedge.tiling.notes import Notes
 from ramedge.tiling.options import MIN_TILE, TileMode, TileRequest, TilingOptions
 from ramedge.tiling.planner import TilePlanner
 from ramedge.tiling.plans import TilePlans

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramedge.notes import Notes
+from ramedge.tiling.notes import Notes
 
 pytestmark = pytest.mark.base
 
