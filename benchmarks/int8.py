@@ -25,7 +25,7 @@ from ramedge.artifacts.artifact import load_artifact
 from ramedge.artifacts.storage import read_graph
 from ramedge.bench.roofline import measure_roofline
 from ramedge.calibration.quantize import dense_convolutions, multiply_adds
-from ramedge.quality.int8_budget import Loss, Picture
+from ramedge.quality.int8_budget import CheckImage, Loss
 from ramedge.quality.metrics import agreement, psnr_y
 from ramedge.quality.photos import find_photos
 from ramedge.runtimes.backend import PrecisionName
@@ -63,7 +63,7 @@ def measure_set(folder: Path, scale: int) -> SetLoss:
     ):
         for path in find_photos(folder):
             with Image.open(path) as opened:
-                picture = Picture.of(path.name, np.asarray(opened.convert("RGB")), scale)
+                picture = CheckImage.of(path.name, np.asarray(opened.convert("RGB")), scale)
             low = np.rint(picture.low * 255).astype(np.uint8).transpose(0, 2, 3, 1)
             expected, found = (runtime.infer(low)[0] for runtime in (reference, candidate))
             before.append(psnr_y(expected, picture.high, scale))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.network.config import NetworkConfig
 from ramedge.runtimes.backend import PrecisionName
 from ramedge.runtimes.runtime import Runtime

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ramedge.calibration.frames import CalibrationFrame
+from ramedge.calibration.pictures import CalibrationFrame
 from ramedge.errors import ExportError, MissingExtraError
 
 Method = Literal["minmax", "percentile", "entropy", "mse", "l4"]

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ramedge.calibration.frames import CalibrationFrame
+from ramedge.calibration.pictures import CalibrationFrame
 from ramedge.calibration.quantize import (
     QuantizationPlan,
     dense_convolutions,
@@ -20,7 +20,7 @@ from ramedge.calibration.quantize import (
     multiply_adds,
 )
 from ramedge.calibration.ranges import METHODS, Magnitudes, Method, measure
-from ramedge.quality.int8_budget import Budget, Loss, Picture, milliseconds
+from ramedge.quality.int8_budget import Budget, CheckImage, Loss, milliseconds
 from ramedge.runtimes.onnxruntime import session as onnxruntime
 from ramedge.runtimes.openvino import session as openvino
 
@@ -109,7 +109,7 @@ class SearchResult:
 def search(
     model: Path,
     frames: Sequence[CalibrationFrame],
-    pictures: Sequence[Picture],
+    pictures: Sequence[CheckImage],
     scale: int,
     budget: Budget,
     on_step: OnStep = lambda _done, _total: None,
@@ -233,7 +233,7 @@ class Trials:
         self,
         model: Path,
         frames: Sequence[CalibrationFrame],
-        pictures: Sequence[Picture],
+        pictures: Sequence[CheckImage],
         scale: int,
         folder: Path,
     ) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from ramedge.calibration.frames import CalibrationFrame, CalibrationSettings, collect_frames
+from ramedge.calibration.pictures import CalibrationFrame, CalibrationSettings, collect_frames
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.calibration.search import search
 from ramedge.errors import GateError
 from ramedge.quality.gate import THRESHOLDS
-from ramedge.quality.int8_budget import Budget, Picture
+from ramedge.quality.int8_budget import Budget, CheckImage
 from ramedge.quality.photos import downscale
 
 CHECK_EVERY = 6
@@ -58,7 +58,7 @@ class Int8Recipe:
     """
 
     plan: QuantizationPlan
-    checks: tuple[Picture, ...]
+    checks: tuple[CheckImage, ...]
     record: dict[str, Any]
 
 
@@ -109,8 +109,8 @@ def _as_input(frame: CalibrationFrame, index: int, scale: int) -> CalibrationFra
     return replace(frame, pixels=np.asarray(low))
 
 
-def _pictures(frames: Sequence[CalibrationFrame], scale: int) -> list[Picture]:
-    return [Picture.of(frame.name, frame.cropped(SIDE).pixels, scale) for frame in frames]
+def _pictures(frames: Sequence[CalibrationFrame], scale: int) -> list[CheckImage]:
+    return [CheckImage.of(frame.name, frame.cropped(SIDE).pixels, scale) for frame in frames]
 
 
 def _spread(frames: Sequence[CalibrationFrame], count: int) -> list[CalibrationFrame]:

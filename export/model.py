@@ -38,7 +38,7 @@ from ramedge.files import check_writable, file_digest, partial_path
 from ramedge.network.channel_statistics import save_excitation
 from ramedge.network.config import SUPPORTED_SCALES
 from ramedge.quality.gate import GateReport, Images, check, frame_through_tile, gate_photos
-from ramedge.quality.int8_budget import Budget, Picture, Pixels8, check_speed, check_truth
+from ramedge.quality.int8_budget import Budget, CheckImage, Pixels8, check_speed, check_truth
 from ramedge.runtimes.onnxruntime.session import open_onnxruntime
 from ramedge.runtimes.openvino.session import open_onnx, open_openvino
 from ramedge.runtimes.runtime import Runtime
@@ -255,12 +255,12 @@ def _with_plan(plan: QuantizationPlan, graph: onnx.ModelProto) -> onnx.ModelProt
 
 
 def _check_truth(
-    source: NetworkSource, model: onnx.ModelProto, checks: tuple[Picture, ...], budget: Budget
+    source: NetworkSource, model: onnx.ModelProto, checks: tuple[CheckImage, ...], budget: Budget
 ) -> dict[str, Any]:
     """What INT8 loses against the truth, in OpenVINO: it runs every ONNX file."""
     scale = source.scale
     photos = gate_photos().items()
-    pictures = [Picture.of(name, _pixels(image), scale) for name, image in photos]
+    pictures = [CheckImage.of(name, _pixels(image), scale) for name, image in photos]
     with _opened(model, scale, "int8") as candidate:
         return check_truth(
             candidate.infer_float, source.reference, [*pictures, *checks], scale, budget

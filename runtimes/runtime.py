@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ramedge.artifacts.graphs import FRAME, STATISTICS, TILE, PixelType, part_name
 from ramedge.errors import UsageError
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.network.channel_statistics import ChannelExcitation, Statistic, Values
 from ramedge.runtimes.base import Floats, GraphRequest, Session, memory_errors
 from ramedge.runtimes.limits import Limits

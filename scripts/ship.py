@@ -18,7 +18,7 @@ from pathlib import Path
 from ramedge.artifacts.artifact import Artifact, load_artifact, write_manifest
 from ramedge.artifacts.model_files import Precision
 from ramedge.artifacts.storage import external_files, read_graph, save_graphs
-from ramedge.calibration.frames import CalibrationSettings
+from ramedge.calibration.pictures import CalibrationSettings
 from ramedge.errors import GateError
 from ramedge.export.int8 import Int8Settings
 from ramedge.export.model import ExportSettings, export_model

@@ -68,7 +68,7 @@ def test_a_tint_of_the_runtime_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("kind", ["picture", "video"])
 def test_a_file_that_comes_out_wrong_is_found(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    from ramedge.media.frames import Pixels
+    from ramedge.media.pixels import Pixels
     from ramedge.upscaling.upscaler import Upscaler
 
     real = Upscaler.upscale_many

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramedge.bench.energy import Meter
-from ramedge.bench.frames import first_frame
+from ramedge.bench.inputs import first_frame
 from ramedge.bench.quality import Judge, Quality
 from ramedge.bench.result import Combination
 from ramedge.bench.settings import FEWEST_ROUNDS, BenchSettings, Candidate, Size, model_name

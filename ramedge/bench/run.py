@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from ramedge.bench.energy import find_meters
-from ramedge.bench.frames import chosen_sizes, frame_of
+from ramedge.bench.inputs import chosen_sizes, frame_of
 from ramedge.bench.quality import Judge, Pictures
 from ramedge.bench.result import BenchResult, EndToEnd, Row
 from ramedge.bench.rounds import (

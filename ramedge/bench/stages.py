@@ -10,9 +10,9 @@ from pathlib import Path
 from ramedge.jobs.output_paths import Job
 from ramedge.jobs.pictures import upscale_picture
 from ramedge.jobs.threaded_pipeline import overlap
-from ramedge.media.frames import Pixels
 from ramedge.media.image_writer import write_image
 from ramedge.media.images import read_image
+from ramedge.media.pixels import Pixels
 from ramedge.media.video import EncodingSettings, Frame, VideoReader, VideoWriter
 from ramedge.upscaling.upscaler import Upscaler
 

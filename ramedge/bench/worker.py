@@ -21,7 +21,7 @@ from ramedge.bench.stages import Stages, run_stages
 from ramedge.errors import RuntimeUnavailableError, UnexpectedError
 from ramedge.failures import as_failure
 from ramedge.host_memory import peak_resident_bytes
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.quality.gate import Images
 from ramedge.upscaling.open_model import model_source
 from ramedge.upscaling.upscaler import Upscaler

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from ramedge.artifacts.artifact import Artifact, is_artifact
 from ramedge.artifacts.model_files import Precision
-from ramedge.calibration.frames import CalibrationSettings
+from ramedge.calibration.pictures import CalibrationSettings
 from ramedge.cli import console
 from ramedge.cli.engine_build import build_engine, check_engine_options
 from ramedge.cli.engine_options import ShapeOptions

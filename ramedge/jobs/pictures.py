@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ramedge.media.frames import Pixels, plane_of, three_of
 from ramedge.media.image_writer import check_output, takes_strips, write_image, write_strips
 from ramedge.media.images import Picture
+from ramedge.media.pixels import Pixels, plane_of, three_of
 from ramedge.upscaling.upscaler import Upscaler
 
 

@@ -14,8 +14,8 @@ from ramedge.files import check_writable
 from ramedge.jobs.output_paths import Existing, Job, expand, plan
 from ramedge.jobs.pictures import upscale_to_file
 from ramedge.jobs.threaded_pipeline import overlap_many
-from ramedge.media.frames import Pixels
 from ramedge.media.images import DEFAULT_MAX_PIXELS, read_image
+from ramedge.media.pixels import Pixels
 from ramedge.media.video import EncodingSettings, Frame, VideoReader, VideoWriter
 from ramedge.tiling.options import TilingOptions
 from ramedge.upscaling.open_model import RuntimeSettings

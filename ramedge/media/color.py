@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from av.video.format import VideoFormat
     from numpy.typing import NDArray
 
-    from ramedge.media.frames import Pixels
+    from ramedge.media.pixels import Pixels
 
 # FFmpeg's numbers: AVColorSpace, AVColorRange and their kin never change (they are H.273's).
 MATRIX_RGB: Final = 0

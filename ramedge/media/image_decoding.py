@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ramedge.media.frames import Pixels
+    from ramedge.media.pixels import Pixels
 
     Samples: TypeAlias = tuple[Pixels, Pixels | None, bool]
 

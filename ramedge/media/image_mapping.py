@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from PIL import ImageFile
 
-    from ramedge.media.frames import Pixels
     from ramedge.media.image_decoding import Samples
+    from ramedge.media.pixels import Pixels
 
 MAPPED_PIXELS: Final = 16_000_000
 """Pictures of this many pixels are mapped: 48 MB as 8-bit RGB."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ramedge.media.frames import Pixels
     from ramedge.media.images import ImageMetadata
+    from ramedge.media.pixels import Pixels
 
 STRIP_BYTES: Final = 1 << 20
 """Bytes of one strip of a TIFF, or one chunk of a PNG, before compression."""

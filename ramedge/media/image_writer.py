@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ramedge.media.frames import Pixels
+    from ramedge.media.pixels import Pixels
 
 _FORMATS: Final = {
     ".bmp": "BMP",

@@ -26,7 +26,7 @@ from ramedge.media.image_mapping import MAPPED_PIXELS, decode_mapped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ramedge.media.frames import Pixels
+    from ramedge.media.pixels import Pixels
 
 READABLE_SUFFIXES: Final = frozenset(
     {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from av.sidedata.sidedata import SideDataContainer
     from av.video.stream import VideoStream
 
-    from ramedge.media.frames import Pixels
+    from ramedge.media.pixels import Pixels
 
 # Only demuxers of single files: a playlist (hls, concat, dash, image2, sdp, ...) opens others.
 _DEMUXERS: Final = (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-    from ramedge.media.frames import Pixels
+    from ramedge.media.pixels import Pixels
     from ramedge.media.video_reader import Frame, VideoReader
 
 _WRITE_BUFFER: Final = 1 << 20

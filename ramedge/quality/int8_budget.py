@@ -85,7 +85,7 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class CheckImage:
     """What a network is to restore, and from what.
 
     Attributes:
@@ -98,7 +98,7 @@ class Picture:
     high: Pixels8
 
     @classmethod
-    def of(cls, name: str, pixels: Pixels8, scale: int) -> Picture:
+    def of(cls, name: str, pixels: Pixels8, scale: int) -> CheckImage:
         """Downscale a photo `[H, W, 3]` by the field's protocol."""
         low, high = downscale(Image.fromarray(pixels), scale)
         planar = np.asarray(low, dtype=np.float32).transpose(2, 0, 1)[None] * np.float32(1 / 255)
@@ -115,7 +115,7 @@ class Picture:
 def check_truth(
     candidate: Network,
     reference: Network,
-    pictures: Sequence[Picture],
+    pictures: Sequence[CheckImage],
     scale: int,
     budget: Budget,
 ) -> dict[str, Any]:

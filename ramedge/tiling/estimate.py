@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.network.channel_statistics import Values
 from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.attention.blockwise import BLOCK_HALO, BlockRunner

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ramedge.errors import UsageError
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.network.channel_statistics import Statistic, Values, attention_change, merge
 from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.attention.blockwise import BlockRunner

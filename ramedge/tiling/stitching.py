@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.tiling.grid import Tile, TilePlan
 
 OnTile: TypeAlias = Callable[[int, int], None]

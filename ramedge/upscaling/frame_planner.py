@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.tiling.choice import Blockwise, Independent, Temporal, TileChoice, Tiles, Whole
 from ramedge.tiling.frame_memory import FrameMemory, frame_memory
 from ramedge.tiling.notes import Notes

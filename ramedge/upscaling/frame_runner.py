@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from ramedge.errors import UsageError
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.tiling.choice import TileChoice, Tiles, Whole
 from ramedge.tiling.estimate import describe_tiles
 from ramedge.tiling.execution import IndependentTiler, SharedAttentionTiler, Tiler

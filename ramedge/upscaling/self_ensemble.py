@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 
 Images = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from ramedge.media.frames import Pixels, plane_of, three_of
+from ramedge.media.pixels import Pixels, plane_of, three_of
 from ramedge.tiling.notes import Notes
 from ramedge.tiling.options import TilingOptions
 from ramedge.upscaling.frame_runner import FrameRunner

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ramedge.artifacts.audit import audit
-from ramedge.calibration.frames import CalibrationFrame
+from ramedge.calibration.pictures import CalibrationFrame
 from ramedge.calibration.quantize import dense_convolutions, inputs_of, quantize
 from ramedge.calibration.ranges import LEVELS, METHODS, Magnitudes, measure
 from ramedge.errors import ExportError

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ramedge.calibration import search as search_module
-from ramedge.calibration.frames import CalibrationFrame
+from ramedge.calibration.pictures import CalibrationFrame
 from ramedge.calibration.quantize import dense_convolutions, multiply_adds
 from ramedge.calibration.ranges import METHODS
 from ramedge.calibration.search import NOTHING, WIDE, Trials, search
@@ -17,7 +17,7 @@ from ramedge.export.onnx import export_onnx
 from ramedge.network.collapse import collapse
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
-from ramedge.quality.int8_budget import Budget, Loss, Picture
+from ramedge.quality.int8_budget import Budget, CheckImage, Loss
 from ramedge.samples import PHOTOS, sample_photo
 
 
@@ -38,8 +38,8 @@ def frames() -> list[CalibrationFrame]:
     return found
 
 
-def pictures(frames: list[CalibrationFrame]) -> list[Picture]:
-    return [Picture.of(frame.name, frame.pixels, 2) for frame in frames]
+def pictures(frames: list[CalibrationFrame]) -> list[CheckImage]:
+    return [CheckImage.of(frame.name, frame.pixels, 2) for frame in frames]
 
 
 def test_all_are_quantized_within_a_wide_budget(

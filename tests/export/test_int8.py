@@ -11,7 +11,7 @@ from PIL import Image
 
 from ramedge.artifacts.artifact import load_artifact
 from ramedge.artifacts.audit import audit_file
-from ramedge.calibration.frames import CalibrationSettings
+from ramedge.calibration.pictures import CalibrationSettings
 from ramedge.calibration.quantize import QuantizationPlan
 from ramedge.errors import GateError, UsageError
 from ramedge.export import int8 as int8_module

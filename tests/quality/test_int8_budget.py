@@ -9,7 +9,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
 from ramedge.errors import GateError
-from ramedge.quality.int8_budget import Budget, Loss, Picture, check_speed, check_truth
+from ramedge.quality.int8_budget import Budget, CheckImage, Loss, check_speed, check_truth
 
 SCALE = 2
 
@@ -19,11 +19,11 @@ def enlarge(images: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def picture(photo: np.ndarray) -> Picture:
-    return Picture.of("cat", photo, SCALE)
+def picture(photo: np.ndarray) -> CheckImage:
+    return CheckImage.of("cat", photo, SCALE)
 
 
-def test_psnr_is_that_of_scikit_image(picture: Picture) -> None:
+def test_psnr_is_that_of_scikit_image(picture: CheckImage) -> None:
     made = np.rint(np.clip(enlarge(picture.low)[0], 0, 1) * 255).transpose(1, 2, 0)
     border = slice(SCALE, -SCALE)
     luma = [
@@ -33,13 +33,13 @@ def test_psnr_is_that_of_scikit_image(picture: Picture) -> None:
     assert picture.psnr_y(enlarge(picture.low), SCALE) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_network_as_good_as_the_reference_passes(picture: Picture) -> None:
+def test_a_network_as_good_as_the_reference_passes(picture: CheckImage) -> None:
     found = check_truth(enlarge, enlarge, [picture], SCALE, Budget())
     assert found["loss"] == {"mean": 0.0, "worst": 0.0}
     assert found["photos"] == ["cat"]
 
 
-def test_noise_is_refused_with_the_picture_it_shows_on(picture: Picture) -> None:
+def test_noise_is_refused_with_the_picture_it_shows_on(picture: CheckImage) -> None:
     def noisy(images: np.ndarray) -> np.ndarray:
         noise = np.random.default_rng(0).normal(0, 0.03, enlarge(images).shape)
         return (enlarge(images) + noise).astype(np.float32)
@@ -50,7 +50,7 @@ def test_noise_is_refused_with_the_picture_it_shows_on(picture: Picture) -> None
         check_truth(noisy, enlarge, [picture], SCALE, Budget(mean=9.0, worst=0.01))
 
 
-def test_nan_never_passes(picture: Picture) -> None:
+def test_nan_never_passes(picture: CheckImage) -> None:
     with pytest.raises(GateError):
         check_truth(
             lambda images: enlarge(images) * np.float32(math.nan),
@@ -75,7 +75,7 @@ def test_the_budget_of_one_picture_goes_with_the_mean() -> None:
     assert not Loss(0.01, 0.1, peak=9.0).within(Budget(peak=8.0))
 
 
-def test_what_is_slower_is_refused(picture: Picture) -> None:
+def test_what_is_slower_is_refused(picture: CheckImage) -> None:
     def slow(images: np.ndarray) -> np.ndarray:
         time.sleep(0.02)
         return images

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.network.channel_statistics import ChannelExcitation, Statistic, Values, merge, stack
 from ramedge.runtimes.runtime import Features, Runtime
 from ramedge.tiling.grid import Tile, TilePlan

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ramedge.media.frames import Pixels
+from ramedge.media.pixels import Pixels
 from ramedge.network.channel_statistics import ChannelExcitation, Values, attention_change, merge
 from ramedge.runtimes.runtime import Runtime
 from ramedge.tiling.grid import Tile, TilePlan

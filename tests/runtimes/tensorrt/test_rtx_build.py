@@ -16,7 +16,7 @@ from PIL import Image
 
 from ramedge.artifacts.graphs import GraphKind, cut, with_pixels
 from ramedge.artifacts.storage import load_graph
-from ramedge.calibration.frames import CalibrationFrame
+from ramedge.calibration.pictures import CalibrationFrame
 from ramedge.calibration.quantize import QuantizationPlan, dense_convolutions, inputs_of
 from ramedge.calibration.ranges import measure
 from ramedge.errors import ExportError, WeightsError

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ramedge.calibration.benchmarks import benchmark_name
-from ramedge.calibration.frames import CalibrationSettings, collect_frames
+from ramedge.calibration.pictures import CalibrationSettings, collect_frames
 from ramedge.errors import InputError, UsageError
 from ramedge.samples import sample_clip, sample_photo
 

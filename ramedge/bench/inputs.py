@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 from ramedge.bench.settings import BenchSettings, Size
 from ramedge.errors import InputError
 from ramedge.jobs.output_paths import Job
-from ramedge.media.frames import Pixels
 from ramedge.media.images import read_image
+from ramedge.media.pixels import Pixels
 from ramedge.media.video import VideoReader
 from ramedge.samples import PHOTOS, sample_photo
 
