@@ -178,7 +178,7 @@ def test_weights_become_onnx_and_then_an_engine(
     half = ramedge("export", "--runtime", "tensorrt-rtx", "-p", "fp16", "-m", tmp_path / "model")
     assert "fp16 for tensorrt-rtx" in half.out
     wrong = ramedge("export", "--runtime", "tensorrt-rtx", "-p", "int8", "-m", tmp_path / "model")
-    assert "engines of it compute in fp32 and fp16" in wrong.error
+    assert "it runs in fp32 and fp16" in wrong.error
     ended = ramedge("export", "--runtime", "openvino", "-m", tmp_path / "model")
     assert (ended.code, "exported model already" in ended.error) == (2, True)
 
@@ -211,7 +211,10 @@ def test_without_a_gpu_no_engine_is_chosen(ramedge) -> None:
     ("arguments", "words"),
     [
         (("--runtime", "tensorrt-rtx", "--device", "CPU"), "use --runtime openvino"),
-        (("--runtime", "openvino", "--device", "cuda"), "use --runtime tensorrt or torch"),
+        (
+            ("--runtime", "openvino", "--device", "cuda"),
+            "use --runtime tensorrt, onnxruntime or torch",
+        ),
         (("--device", "cuda:0", "--precision", "fp16"), "Leave --device out"),
         (("--device", "NPU7", "--precision", "fp16"), "choose among"),
         (("--runtime", "torch", "--device", "cuda:7"), "try --device cpu"),

@@ -249,9 +249,9 @@ def test_the_command_line_exports_int8(
     ("arguments", "words"),
     [
         (["--precision", "int8"], "--calibration DIR"),
-        (["--precision", "fp16", "--calibration", "."], "for --precision int8"),
+        (["--precision", "fp16", "--calibration", "."], "needs --precision int8"),
         (["--precision", "int8", "--calibration", "nowhere"], "No such calibration source"),
-        (["--precision", "fp16", "--report", "report.md"], "for --precision int8"),
+        (["--precision", "fp16", "--report", "report.md"], "needs --precision int8"),
         (
             ["--precision", "int8", "--calibration", ".", "--calibration-frames", 3],
             "at least 16 pictures: raise --calibration-frames",
