@@ -42,8 +42,8 @@ def choose(name: RuntimeName, device: str) -> tuple[Backend, str]:
     backend, reason = best()
     if is_cuda(device) and backend is OPENVINO:
         raise RuntimeUnavailableError(
-            f"No TensorRT for --device {device}: {reason}. Leave --device out for the CPU, or use "
-            "--runtime torch."
+            f"No TensorRT for --device {device}: {reason}. Leave --device out for the CPU, or name "
+            "another --runtime for the GPU."
         )
     return backend, reason
 

@@ -80,7 +80,8 @@ TileText = Annotated[
     str,
     typer.Option(
         "--tile",
-        help="Side of a tile in input pixels, at least 16; 0: never tiles. auto: tiles only where "
+        help="Side of a tile in input pixels without its halo, at least 16; whole or 0: never "
+        "tiles. auto: tiles only where "
         "a whole frame does not fit into memory.",
     ),
 ]

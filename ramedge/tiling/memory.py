@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ramedge.host_memory import available_bytes, resident_bytes
 
@@ -36,14 +36,24 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Bytes that may be taken, in the host's memory and in a GPU's own."""
+    """Bytes that may be taken, in the host's memory and in a GPU's own.
+
+    Attributes:
+        taken: bytes of the host's memory that are taken already: what the process holds, and what
+            stands beside the network.
+    """
 
     host: float
     device: float = 0
+    taken: float = field(default=0, compare=False)
 
     def holds(self, needed: Footprint) -> bool:
         """Whether that fits."""
         return needed.host <= self.host and needed.device <= self.device
+
+    def least_limit(self, needed: Footprint) -> float:
+        """Bytes of a limit for the whole process that would leave room for that."""
+        return max(needed.host + self.taken, needed.device) / _LIMIT_SHARE
 
     def shortage(self, needed: Footprint) -> Shortage:
         """Of the memory in which that does not fit."""
@@ -85,7 +95,7 @@ class MemoryBudget:
         So graphs that one frame loaded do not make the tiles of the next one smaller. `beside` is
         taken off that of the host: what stands there beside the network, in bytes.
         """
-        return Room(max(0.0, self._host() - beside), self._device())
+        return Room(max(0.0, self._host() - beside), self._device(), self._held + beside)
 
     def _host(self) -> float:
         if self._limit is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ramedge.tiling.choice import Blockwise, Temporal, TileChoice, Tiles, Whole
 from ramedge.tiling.frame_memory import FrameMemory
-from ramedge.tiling.memory import MemoryBudget, Room
+from ramedge.tiling.memory import Footprint, MemoryBudget, Room
 from ramedge.tiling.notes import Notes
 from ramedge.tiling.options import MIN_TILE, TilingOptions
 from ramedge.tiling.search import fastest_tiles, iterated_tiles, tiles_of_side
@@ -111,7 +111,8 @@ class TilePlanner:
             short = room.shortage(needed)
             self._notes.add(
                 f"This --tile needs about {short.needed / _MIB:.0f} MiB of {short.name}, more than "
-                f"the {short.free / _MIB:.0f} MiB that --memory leaves: --tile auto keeps to it."
+                f"the {short.free / _MIB:.0f} MiB that --memory leaves beside what the process "
+                f"holds: leave --tile out, or give {self._enough(needed, room)}."
             )
         return choice
 
@@ -132,11 +133,18 @@ class TilePlanner:
             )
         if not room.holds(needed):
             short = room.shortage(needed)
+            left, advice = "that is free", ""
+            if self._options.memory is not None:
+                left = "that --memory leaves beside what the process holds"
+                advice = f": give {self._enough(needed, room)}"
             self._notes.add(
                 f"This needs about {short.needed / _MIB:.0f} MiB of {short.name} in small tiles "
-                f"too, more than the {short.free / _MIB:.0f} MiB left."
+                f"too, more than the {short.free / _MIB:.0f} MiB {left}{advice}."
             )
         return choice
+
+    def _enough(self, needed: Footprint, room: Room) -> str:
+        return f"--memory {math.ceil(room.least_limit(needed) / _MIB)}MiB"
 
     def _no_larger(self, choice: TileChoice, largest: Tiles) -> Tiles:
         if isinstance(choice, Whole):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from ramedge.artifacts.artifact import Artifact, is_artifact, load_artifact
+from ramedge.artifacts.artifact import MANIFEST_NAME, Artifact, is_artifact, load_artifact
 from ramedge.artifacts.model_files import ModelFiles, Precision
 from ramedge.errors import MissingExtraError, UsageError
 from ramedge.network.config import SUPPORTED_SCALES
@@ -78,6 +78,10 @@ def open_model(settings: RuntimeSettings) -> OpenedModel:
         return _open_artifact(load_artifact(source), settings)
     if not source.exists():
         raise UsageError(f"No such model: {source}.")
+    if (source.parent / MANIFEST_NAME).is_file():
+        raise UsageError(
+            f"{source} is a part of a model: name its folder, --model {source.parent}."
+        )
     if settings.runtime != "auto" and BACKENDS[settings.runtime].takes == "graphs":
         raise UsageError(
             f"{settings.runtime} runs exported models, not weights: ramedge export --weights "
@@ -104,7 +108,10 @@ def model_source(settings: RuntimeSettings) -> Path:
 
 def _open_artifact(artifact: Artifact, settings: RuntimeSettings) -> OpenedModel:
     if settings.runtime != "auto" and BACKENDS[settings.runtime].takes == "weights":
-        raise UsageError("PyTorch runs weights (.safetensors), not exported models.")
+        raise UsageError(
+            f"PyTorch runs weights (.safetensors), not exported models such as {artifact.source}: "
+            "leave --runtime out, or name another."
+        )
     manifest = artifact.manifest
     _check_scale(settings, (manifest.scale,), artifact.source)
     _check_precision(artifact, settings)

@@ -95,9 +95,9 @@ def test_shipped_int8_has_to_hold_the_budget_too(tmp_path: Path, strict: bool) -
         (("-m", "text.safetensors"), "is not a safetensors file"),
         (("-m", "text.onnx"), "is not a safetensors file"),
         (("-s", "5"), "choose among 2, 3 and 4"),
-        (("-p", "fp16", "--max-loss", "0.1"), "--max-loss is for --precision int8"),
-        (("-p", "fp16", "--calibration-frames", "20"), "is for --precision int8"),
-        (("-p", "int8", "--calibration-frames", "20"), "is for --calibration"),
+        (("-p", "fp16", "--max-loss", "0.1"), "--max-loss needs --precision int8"),
+        (("-p", "fp16", "--calibration-frames", "20"), "needs --precision int8"),
+        (("-p", "int8", "--calibration-frames", "20"), "needs --calibration"),
         (("-o", "text.onnx/model"), "Choose another with -o"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramedge.errors import WeightsError
+from ramedge.errors import UsageError, WeightsError
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
 from ramedge.network.weights import load_weights, save_weights
@@ -124,3 +125,11 @@ def test_a_file_that_is_no_weights_needs_no_torch_to_be_refused(
     path.write_text("not weights", encoding="utf-8")
     with pytest.raises(WeightsError, match="not a safetensors file"):
         open_model(RuntimeSettings(model=path))
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx"])
+def test_a_part_of_a_model_names_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "manifest.json").touch()
+    (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=f"--model {re.escape(str(tmp_path))}"):
+        open_model(RuntimeSettings(model=tmp_path / name))

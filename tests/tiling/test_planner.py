@@ -168,7 +168,7 @@ def test_block_by_block_that_ran_out_becomes_iterations_of_the_side_asked_for() 
 def test_a_tile_beyond_the_limit_is_said() -> None:
     chosen, notes = planner(256, memory=1)
     assert chosen.choose(MEMORY, 1000, 1300) == FixedPoint(256)
-    assert "--tile auto keeps to it" in next(iter(notes))
+    assert "leave --tile out, or give --memory " in next(iter(notes))
     chosen, notes = planner(256)
     assert chosen.choose(MEMORY, 1000, 1300) == FixedPoint(256)
     assert not notes
