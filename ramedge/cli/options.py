@@ -47,7 +47,8 @@ Model = Annotated[
         "--model",
         "--weights",
         "-m",
-        help="Folder made by ramedge export, or a .safetensors file of weights (needs PyTorch). "
+        help="Folder made by ramedge export (not for PyTorch), or a .safetensors file of weights "
+        "(PyTorch only). "
         "Default: the shipped SRRAM_R10C64.",
     ),
 ]
@@ -72,8 +73,8 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="Device, by the backend's name: CPU or GPU (OpenVINO), cpu or cuda:0 (PyTorch). auto: "
-        "the backend chooses.",
+        help="Device, by the backend's name: CPU or GPU (OpenVINO), cpu or cuda (ONNX Runtime, "
+        "PyTorch). auto: the backend chooses.",
     ),
 ]
 TileText = Annotated[

@@ -74,9 +74,9 @@ def upscale(
     tile_mode: Annotated[
         str,
         typer.Option(
-            help="Channel attention of tiles. exact: the whole frame's, same result as without "
-            "tiles. temporal: the previous frame's, faster for videos. fast: each tile's own, "
-            "seams possible.",
+            help="Where tiles take the network's attention (weights of its channels) from. exact: "
+            "the whole frame, same result as without tiles. temporal: the previous frame of a "
+            "video; the first frame and cuts are exact. fast: each tile, seams possible.",
             parser=_parse_mode,
             metavar=f"[{_MODES}]",
         ),
@@ -84,13 +84,17 @@ def upscale(
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Memory that the tiles are planned for, such as 2GiB or 800MiB. Default: all "
-            "free memory."
+            help="Memory that the whole process may use, such as 2GiB or 800MiB: --tile auto "
+            "plans for it. Default: what is free."
         ),
     ] = None,
     ensemble: Ensemble = False,
-    overwrite: Annotated[bool, typer.Option("-y", help="Overwrite existing results.")] = False,
-    skip: Annotated[bool, typer.Option("-n", help="Skip inputs whose result exists.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-y", help="Overwrite existing results.")
+    ] = False,
+    skip: Annotated[
+        bool, typer.Option("--skip-existing", "-n", help="Skip inputs whose result exists.")
+    ] = False,
     codec: Annotated[
         str | None,
         typer.Option(
