@@ -40,15 +40,18 @@ def name_by_role(model: onnx.ModelProto) -> onnx.ModelProto:
         transformed = outputs.get(roles.transformed(block))
         if transformed is None:
             break
-        for gated in readers[transformed]:
-            other = _other(gated, transformed)
-            gate = makers.get(other)
-            if gated.op_type != "Mul" or gate is None or gate.op_type != "Sigmoid":
-                continue
-            (summed,) = readers[gated.output[0]]
-            names[gate.output[0]] = roles.gate(block)
-            names[gated.output[0]] = roles.gated(block)
-            names[summed.output[0]] = roles.features(block)
+        products = [node for node in readers[transformed] if node.op_type == "Mul"]
+        gates = [makers.get(_other(product, transformed)) for product in products]
+        found = [pair for pair in zip(products, gates, strict=True) if _is_sigmoid(pair[1])]
+        # The paper's attention has one gate, added to what came before; others have no role here.
+        if len(found) != 1 or len(readers[found[0][0].output[0]]) != 1:
+            continue
+        ((gated, gate),) = found
+        assert gate is not None
+        (summed,) = readers[gated.output[0]]
+        names[gate.output[0]] = roles.gate(block)
+        names[gated.output[0]] = roles.gated(block)
+        names[summed.output[0]] = roles.features(block)
     for output, role in (("mean", roles.mean), ("m2", roles.m2)):
         stacked = makers.get(output)
         if stacked is not None and stacked.op_type == "Concat":
@@ -93,6 +96,10 @@ def _free(role: str, taken: Mapping[str, str]) -> str:
     while found in taken.values():
         found, number = f"{role}.{number}", number + 1
     return found
+
+
+def _is_sigmoid(node: onnx.NodeProto | None) -> bool:
+    return node is not None and node.op_type == "Sigmoid"
 
 
 def _other(node: onnx.NodeProto, known: str) -> str:

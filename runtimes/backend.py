@@ -25,7 +25,7 @@ class OpenOptions:
 
     Attributes:
         precision: what to compute in; `auto` is the backend's choice.
-        device: in the backend's words; `auto` chooses.
+        device: by the backend's name for it; `auto` chooses.
         shipped: whether the model is the shipped one, of which a backend may choose the precision.
     """
 
@@ -84,7 +84,7 @@ class Backend(ABC):
 
 
 def is_cuda(device: str) -> bool:
-    """Whether a device is the NVIDIA GPU, in PyTorch's words."""
+    """Whether a device is the NVIDIA GPU, by PyTorch's name."""
     return device.lower() in _CUDA
 
 

@@ -47,7 +47,7 @@ class Session(ABC):
 
     Attributes:
         name: of the backend, `openvino`, `torch` …
-        device: where it computes, in the backend's words.
+        device: where it computes, by the backend's name.
         precision: the arithmetic that really runs: `fp32`, `bf16`, `fp16` or `int8`.
         compute_dtype: what is computed in: `float32`, `bfloat16` or `float16`; of `int8` what
             stands around it.
@@ -120,7 +120,7 @@ _OUT_OF_MEMORY = (
 )
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether a backend's error says that memory is exhausted."""
     text = str(error).lower()
     return any(words in text for words in _OUT_OF_MEMORY)

@@ -28,7 +28,7 @@ def choose(name: RuntimeName, device: str) -> tuple[Backend, str]:
 
     Args:
         name: `auto` takes TensorRT where it is installed and finds a GPU, otherwise OpenVINO.
-        device: in the backend's words, or `auto`.
+        device: by the backend's name for it, or `auto`.
 
     Raises:
         UsageError: the backend that was asked for never runs on the device.

@@ -78,7 +78,7 @@ class Runtime:
 
     @property
     def device(self) -> str:
-        """Where it computes, in the backend's words."""
+        """Where it computes, by the backend's name."""
         return self.session.device
 
     @property

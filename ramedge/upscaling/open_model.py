@@ -32,7 +32,7 @@ class RuntimeSettings:
             `auto` the fastest of both; `int8` takes the shipped INT8 model.
         scale: `None` takes the model's own, ×2 for the shipped one.
         model: an exported folder, or a safetensors file of weights; `None` is the shipped model.
-        device: in the runtime's words; `auto` chooses.
+        device: by the backend's name for it; `auto` chooses.
     """
 
     runtime: RuntimeName = "auto"

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramedge.artifacts.graphs import FRAME
+from ramedge.artifacts.half import is_half
 from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import MissingExtraError, RuntimeUnavailableError, WeightsError
 from ramedge.network.channel_statistics import load_excitation
-from ramedge.runtimes.base import Arrays, GraphRequest, Session
+from ramedge.runtimes.base import Arrays, GraphRequest, Session, is_out_of_memory
 from ramedge.runtimes.limits import Limits
 from ramedge.runtimes.runtime import Runtime
 from ramedge.system import free_gpu_bytes
@@ -68,8 +69,8 @@ class OnnxRuntimeSession(Session):
             )
         self._files = files
         self.precision = files.precision
-        on_gpu = self.device == "cuda"
-        self._half = self.precision == "fp16" or (self.precision == "int8" and on_gpu)
+        self._half = self.device == "cuda" and self.precision != "fp32"
+        self._half = self._half or is_half(files.graph(FRAME))
         self.compute_dtype = "float16" if self._half else "float32"
         self._load(GraphRequest(FRAME))
 
@@ -90,7 +91,10 @@ class OnnxRuntimeSession(Session):
         if session is None:
             session = self._load(graph)
         names = [value.name for value in session.get_inputs()]
-        outputs: list[NDArray[Any]] = session.run(None, dict(zip(names, values, strict=True)))
+        try:
+            outputs: list[NDArray[Any]] = session.run(None, dict(zip(names, values, strict=True)))
+        except Exception as error:  # onnxruntime's exceptions share no public base
+            raise _memory_error(error) or error from None
         return outputs
 
     def _is_half(self, fp32: bool) -> bool:
@@ -109,7 +113,7 @@ class OnnxRuntimeSession(Session):
             )
         except Exception as error:  # onnxruntime's exceptions share no public base
             reason = str(error).strip().splitlines()[0]
-            raise WeightsError(
+            raise _memory_error(error) or WeightsError(
                 f"{files.path(graph.name)} is not a model ONNX Runtime reads: {reason}"
             ) from None
         self._sessions[graph] = session
@@ -118,6 +122,11 @@ class OnnxRuntimeSession(Session):
     def close(self) -> None:
         """Free the loaded graphs."""
         self._sessions.clear()
+
+
+def _memory_error(error: Exception) -> MemoryError | None:
+    """What an error is where it says that memory is exhausted."""
+    return MemoryError(str(error).strip().splitlines()[0]) if is_out_of_memory(error) else None
 
 
 def open_onnxruntime(files: ModelFiles, device: str = "auto") -> Runtime:

@@ -4,23 +4,30 @@ graph between two blocks. PyTorch's own modules are the reference."""
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from fake_gpu import FakeGpu, make_cuda, make_variant
+from PIL import Image
 
-from ramedge.artifacts.artifact import STORE_NAME
+from ramedge.artifacts.artifact import STORE_NAME, load_artifact
 from ramedge.artifacts.graphs import cut, graph_names
+from ramedge.artifacts.half import to_half
 from ramedge.artifacts.model_files import ModelFiles
-from ramedge.artifacts.storage import save_graphs
+from ramedge.artifacts.storage import read_graph, save_graphs
+from ramedge.calibration.quantize import dense_convolutions
 from ramedge.errors import RamedgeError
 from ramedge.export.onnx import network_graph
 from ramedge.export.openvino import convert_to_openvino
+from ramedge.network.attention import ATTENTIONS
 from ramedge.network.channel_statistics import save_excitation
 from ramedge.network.config import NetworkConfig
 from ramedge.network.srram import SRRAM
@@ -35,7 +42,9 @@ from ramedge.runtimes.tensorrt.cache import EngineCache
 from ramedge.runtimes.tensorrt.plan import BuildSettings, Shapes
 from ramedge.runtimes.tensorrt.session import EngineSource, open_tensorrt
 from ramedge.runtimes.torch.session import open_torch
+from ramedge.samples import sample_photo
 from ramedge.types import Window
+from ramedge.weights import shipped_artifact
 
 HEIGHT, WIDTH = 20, 27
 INTERIOR = Window(3, 2, 17, 25)
@@ -241,8 +250,6 @@ def test_parts_one_after_another_are_the_tile(
 
 @pytest.mark.parametrize("half", [False, True])
 def test_every_graph_is_valid_onnx_with_the_inputs_it_says(files: ModelFiles, half: bool) -> None:
-    import onnx
-
     names = graph_names(files.graph("tile"))
     assert names == ("frame", "tile", "statistics", "part0", "part1", "part2", "part3")
     for name in names:
@@ -256,6 +263,62 @@ def test_every_graph_is_valid_onnx_with_the_inputs_it_says(files: ModelFiles, ha
     assert [value.name for value in part.graph.output] == [
         "block1.output", "block2.conv2", "block2.mean", "block2.m2",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_parts_with_fp16_in_them_run_in_onnxruntime(precision: str, tmp_path: Path) -> None:
+    """Files for GPUs: FP16, and INT8 with FP16 around it, on a CPU."""
+    shipped = load_artifact(shipped_artifact(2, "int8" if precision == "int8" else "fp32"))
+    assert shipped.tile is not None
+    for name, path in (("frame", shipped.model), ("tile", shipped.tile)):
+        onnx.save(to_half(read_graph(path)), tmp_path / f"{name}.onnx")
+    files = ModelFiles(
+        2,
+        tmp_path / "frame.onnx",
+        precision,  # type: ignore[arg-type]
+        tile=tmp_path / "tile.onnx",
+        excitation=shipped.excitation,
+    )
+    with Image.open(sample_photo("chelsea.png")) as photo:
+        pixels = np.asarray(photo.convert("RGB"))[40 : 40 + HEIGHT, 60 : 60 + WIDTH]
+    whole = Window(0, 0, HEIGHT, WIDTH)
+    with open_onnxruntime(files, "cpu") as runtime:
+        assert runtime.excitation is not None
+        # The frame's own attention: INT8 is calibrated for no other.
+        logits = np.zeros(runtime.excitation.shape)
+        features, statistic = runtime.begin(pixels, whole)
+        assert features.residual.dtype == runtime.feature_type(pixels.dtype) == np.float16
+        for block in range(len(logits)):
+            logits[block] = runtime.excitation.block(block).logits(statistic.variance)[0]
+            if block + 1 < len(logits):
+                features, statistic = runtime.advance(block + 1, features, logits, whole)
+        found = runtime.finish(features, logits, pixels)
+        expected, _ = runtime.infer_tile(pixels, logits, whole)
+    agree(found, expected, 50)
+
+
+@pytest.mark.parametrize("attention", sorted(ATTENTIONS))
+def test_networks_of_every_attention_have_named_convolutions(attention: str) -> None:
+    config = NetworkConfig(
+        blocks=1, channels=16, reduction=4, scales=(2,), attention=attention
+    )  # fmt: skip
+    graph = network_graph(SRRAM(config).eval(), "frame")
+    assert dense_convolutions(graph) == ["head", "block1.conv1", "block1.conv2", "body", "tail"]
+
+
+def test_memory_that_runs_out_in_onnxruntime_is_a_memory_error(files: ModelFiles) -> None:
+    """In a process of its own: the limit on it stays."""
+    script = (
+        "import resource, sys; from pathlib import Path; import numpy as np\n"
+        "from ramedge.runtimes.onnxruntime.session import open_onnx\n"
+        "runtime = open_onnx(Path(sys.argv[1]), int(sys.argv[2]))\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "try: runtime.infer(np.zeros((1, 6000, 6000, 3), np.uint8))\n"
+        "except MemoryError: print('memory')\n"
+    )
+    arguments = [sys.executable, "-c", script, files.frame, str(files.scale)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.stdout == "memory\n", done.stderr
 
 
 def test_parts_in_fp16_give_fp16_features(files: ModelFiles) -> None:
