@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
+from real_gpu import no_gpu
 
 from ramedge.artifacts.artifact import load_artifact
 from ramedge.errors import RuntimeUnavailableError
@@ -27,12 +26,6 @@ from ramedge.weights import shipped_artifact, shipped_weights
 
 pytestmark = pytest.mark.gpu
 SETTINGS = BuildSettings(Shapes((16, 16), (192, 192), (384, 384)))
-
-
-def no_gpu(reason: str) -> NoReturn:
-    if os.environ.get("RAMEDGE_REQUIRE_GPU") == "1":
-        pytest.fail(f"RAMEDGE_REQUIRE_GPU=1, but: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

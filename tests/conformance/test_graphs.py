@@ -3,13 +3,12 @@ graph between two blocks. PyTorch's own modules are the reference."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -17,6 +16,7 @@ import pytest
 import torch
 from fake_gpu import FakeGpu, make_cuda, make_variant
 from PIL import Image
+from real_gpu import no_gpu
 
 from ramedge.artifacts.artifact import STORE_NAME, load_artifact
 from ramedge.artifacts.graphs import cut, graph_names
@@ -143,12 +143,6 @@ def on_gpu(network: SRRAM, files: ModelFiles, folder: Path, name: str) -> Runtim
         return BACKENDS[name].open(files, OpenOptions("fp32", "cuda"))  # type: ignore[index]
     except RamedgeError as reason:
         no_gpu(str(reason))
-
-
-def no_gpu(reason: str) -> NoReturn:
-    if os.environ.get("RAMEDGE_REQUIRE_GPU") == "1":
-        pytest.fail(f"RAMEDGE_REQUIRE_GPU=1, but: {reason}")
-    pytest.skip(reason)
 
 
 Open = Callable[[SRRAM, ModelFiles, Path], Runtime]

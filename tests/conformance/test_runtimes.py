@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
 import torch
 from fake_gpu import FakeGpu, make_cuda, make_variant
+from real_gpu import no_gpu
 
 from ramedge.artifacts.model_files import ModelFiles
 from ramedge.errors import RuntimeUnavailableError, UsageError, WeightsError
@@ -51,12 +50,6 @@ def open_torch_cuda(network: SRRAM, folder: Path) -> Runtime:
     if not torch.cuda.is_available():
         no_gpu("PyTorch sees no GPU")
     return run_in_torch(network, "fp32", "cuda")
-
-
-def no_gpu(reason: str) -> NoReturn:
-    if os.environ.get("RAMEDGE_REQUIRE_GPU") == "1":
-        pytest.fail(f"RAMEDGE_REQUIRE_GPU=1, but: {reason}")
-    pytest.skip(reason)
 
 
 def engine_models(network: SRRAM, folder: Path) -> ModelFiles:
